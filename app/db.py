@@ -1,0 +1,104 @@
+"""The database at the edge: one lazily made engine per process, the only commit, and the migrations.
+
+JSON goes in and out with the digits as written: 1.10 stays 1.10 (FHIR: a decimal's precision is significant,
+https://hl7.org/fhir/R4/datatypes.html#decimal), which Python's float would lose.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.orm import Session
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+
+
+def json_loads(text: str | bytes) -> Any:
+    """Numbers with a fraction or an exponent become Decimal."""
+    return json.loads(text, parse_float=Decimal)
+
+
+def json_dumps(value: Any) -> str:
+    """Decimals are written as numbers with their digits.
+
+    Raises: TypeError for a value that JSON cannot hold, infinite and undefined numbers among them.
+    """
+    return orjson.dumps(value, default=_digits).decode()
+
+
+def _digits(value: Any) -> orjson.Fragment:
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(format(value, "f").encode())
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def sqlalchemy_url(url: str) -> str:
+    """postgres://… and postgresql://… with the driver named; the password stays in."""
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    return parsed.render_as_string(hide_password=False)
+
+
+def libpq_url(url: str) -> str:
+    """The same address for libpq and psycopg, without SQLAlchemy's driver name."""
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+class Database:
+    """An address and, per process, its engine. Safe to make before a fork: a connection is never shared by two processes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine: Engine | None = None
+        self._pid = 0
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None or self._pid != os.getpid():
+            if self._engine is not None:
+                self._engine.dispose(close=False)  # the sockets belong to the parent process
+            self._pid = os.getpid()
+            self._engine = create_engine(
+                sqlalchemy_url(self.url),
+                json_serializer=json_dumps,
+                json_deserializer=json_loads,
+                pool_pre_ping=True,
+                pool_size=5,
+                max_overflow=15,
+                hide_parameters=True,  # else the text of a note stands in the message of a database error
+                connect_args={"connect_timeout": 10},
+            )
+        return self._engine
+
+    @contextmanager
+    def session_scope(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back by any exception. Nothing else commits."""
+        session = Session(self.engine, expire_on_commit=False)
+        try:
+            yield session
+            session.commit()
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    def dispose(self) -> None:
+        """Closes this process's idle connections; the next use opens new ones."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Brings the database to `revision`. Two processes may do it at once: the second waits and finds it done."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["database_url"] = url
+    command.upgrade(config, revision)

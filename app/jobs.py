@@ -1,0 +1,454 @@
+"""A job's life. Postgres holds the truth; a broker message is a hint that carries an id, and may be lost or doubled.
+
+    from       to          by                      when
+    -          queued      submit, resubmit        a note came in; a note is to be converted again
+    queued     running     claim                   a worker takes it
+    running    running     claim                   the lease ran out: another worker takes it, the first is fenced off
+    running    done        complete                the holder of the newest fence hands in its work
+    running    queued      fail(retryable)         attempts are left
+    running    failed      fail, app.dispatch      not retryable, or no attempts left
+    queued     failed      app.dispatch            no attempts left
+    queued     cancelled   cancel
+    running    cancelled   cancel                  the worker's result will be refused
+    failed     queued      requeue                 a person wants it tried again
+    cancelled  queued      requeue
+
+A function that takes a Session works in the caller's transaction; one that takes a Database opens its own.
+"""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from types import TracebackType
+from typing import Any, Protocol, Self
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, and_, func, insert, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.db import Database
+from app.errors import Conflict, HyojunError, InvalidInput, NotFound
+from app.log import describe
+from models import Base, Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
+from schemas.issue import Issue
+from schemas.job import JobState, Progress
+from schemas.note import ChartNote, DocumentType, Patient, Sex
+from schemas.statement import Statement
+
+log = logging.getLogger(__name__)
+
+QUEUED, RUNNING, DONE = JobState.QUEUED, JobState.RUNNING, JobState.DONE
+FAILED, CANCELLED = JobState.FAILED, JobState.CANCELLED
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    QUEUED: frozenset({RUNNING, FAILED, CANCELLED}),
+    RUNNING: frozenset({RUNNING, DONE, QUEUED, FAILED, CANCELLED}),
+    DONE: frozenset(),
+    FAILED: frozenset({QUEUED}),
+    CANCELLED: frozenset({QUEUED}),
+}
+
+RETRY_SECONDS = 5.0
+"""Pause before the second attempt; doubles with each further one."""
+MAX_RETRY_SECONDS = 300.0
+
+
+class Message(Protocol):
+    """An SS-MIX2 message as `Conversion.messages` holds it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def order_no(self) -> str: ...
+    @property
+    def care_date(self) -> date | None: ...
+    @property
+    def payload(self) -> str: ...
+
+
+class Conversion(Protocol):
+    """What the converter makes of one note. `run`: the columns of `models.Run` except ids and times."""
+
+    @property
+    def run(self) -> dict[str, Any]: ...
+    @property
+    def statements(self) -> Sequence[Statement]: ...
+    @property
+    def resources(self) -> Sequence[dict[str, Any]]: ...
+    @property
+    def messages(self) -> Sequence[Message]: ...
+    @property
+    def issues(self) -> Sequence[Issue]: ...
+
+
+Convert = Callable[[ChartNote, str], Conversion]
+"""(note, source) -> conversion; runs with no transaction open."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """`created` is False if the same note from the same source was there before; then the ids are its newest job's."""
+
+    note_id: UUID
+    job_id: UUID
+    created: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a job until the lease ends; void as soon as somebody holds a higher `fence`."""
+
+    job_id: UUID
+    note_id: UUID
+    fence: int
+    attempts: int
+    note: ChartNote
+    source: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers of the queue; see the settings of the same names."""
+
+    lease_seconds: float = 60.0
+    max_attempts: int = 3
+    redispatch_seconds: float = 60.0
+    window: int = 200
+    interval_seconds: float = 0.2
+
+
+# --- submit ---------------------------------------------------------------------------------------------------------
+
+
+def submit(session: Session, note: ChartNote, source: str, batch_id: UUID | None = None) -> Submission:
+    """Stores the note and queues its job, in one statement of the caller's transaction.
+
+    Idempotent: the same source and the same content again, also at the same time, gives the first note and no new job.
+    Raises: InvalidInput for characters that a database text cannot hold.
+    """
+    row = _note_values(note, source)
+    new_note = pg_insert(Note).values(row).on_conflict_do_nothing(index_elements=["content_sha256"]).returning(Note.id)
+    cte = new_note.cte("new_note")
+    job_id = uuid4()
+    new_job = insert(Job).from_select(
+        ["id", "note_id", "batch_id"], select(literal(job_id), cte.c.id, literal(batch_id, type_=Job.batch_id.type))
+    )
+    note_id = session.scalar(new_job.returning(Job.note_id))
+    if note_id is not None:
+        return Submission(note_id, job_id, True)
+    found = session.execute(
+        select(Job.note_id, Job.id)
+        .join(Note, Note.id == Job.note_id)
+        .where(Note.content_sha256 == row["content_sha256"])
+        .order_by(Job.queued_at.desc(), Job.id)
+        .limit(1)
+    ).one()
+    return Submission(found.note_id, found.id, False)
+
+
+def resubmit(session: Session, note_id: UUID, batch_id: UUID | None = None) -> Submission:
+    """Queues a stored note once more (another model, a new terminology); if a job of it is open, gives that one.
+
+    Raises: NotFound.
+    """
+    if session.get(Note, note_id) is None:
+        raise NotFound(f"note {note_id} does not exist")
+    statement = pg_insert(Job).values(note_id=note_id, batch_id=batch_id).on_conflict_do_nothing()
+    created = session.scalar(statement.returning(Job.id))
+    if created is not None:
+        return Submission(note_id, created, True)
+    newest = select(Job.id).where(Job.note_id == note_id).order_by(Job.queued_at.desc()).limit(1)
+    return Submission(note_id, session.scalars(newest).one(), False)
+
+
+def _note_values(note: ChartNote, source: str) -> dict[str, Any]:
+    content = note.model_dump(mode="json")
+    canonical = json.dumps([source, content], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    received = {"source": source, "text": note.text, "department": note.department,
+                "patient": note.patient.family + note.patient.given}  # fmt: skip
+    if bad := [name for name, value in received.items() if "\x00" in value]:
+        raise InvalidInput(f"{', '.join(bad)}: U+0000 cannot be stored; remove it")
+    return {
+        "id": uuid4(),
+        "source": source,
+        "external_id": note.id,
+        "patient_id": note.patient.id,
+        "patient_family": note.patient.family,
+        "patient_given": note.patient.given,
+        "patient_sex": note.patient.sex,
+        "patient_birth_date": note.patient.birth_date,
+        "document_type": note.document_type,
+        "department": note.department,
+        "note_date": note.date,
+        "text": note.text,
+        "content_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+    }
+
+
+def chart_note(row: Note) -> ChartNote:
+    """The note as it was received."""
+    return ChartNote(
+        id=row.external_id,
+        document_type=DocumentType(row.document_type),
+        department=row.department,
+        date=row.note_date,
+        patient=Patient(
+            id=row.patient_id,
+            family=row.patient_family,
+            given=row.patient_given,
+            sex=Sex(row.patient_sex),
+            birth_date=row.patient_birth_date,
+        ),
+        text=row.text,
+    )
+
+
+# --- work -----------------------------------------------------------------------------------------------------------
+
+
+def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claim | None:
+    """Takes a queued job, or a running one whose lease ended. None: somebody has it, or it needs nobody any more."""
+    free = or_(Job.state == QUEUED, and_(Job.state == RUNNING, Job.lease_until < func.now()))
+    won = session.execute(
+        update(Job)
+        .where(Job.id == job_id, may_become(RUNNING), free, Job.attempts < policy.max_attempts)
+        .values(
+            state=RUNNING,
+            worker=worker,
+            attempts=Job.attempts + 1,
+            fence=Job.fence + 1,
+            dispatches=0,
+            started_at=func.now(),
+            lease_until=now_plus(policy.lease_seconds),
+        )
+        .returning(Job.note_id, Job.fence, Job.attempts)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if won is None:
+        return None
+    note = session.get_one(Note, won.note_id)
+    return Claim(job_id, won.note_id, won.fence, won.attempts, chart_note(note), note.source)
+
+
+def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
+    """False: the claim is void (taken over, cancelled or finished)."""
+    return _settle(session, claim, RUNNING, lease_until=now_plus(lease_seconds))
+
+
+def complete(session: Session, claim: Claim, conversion: Conversion) -> None:
+    """Marks the job done and stores its work: all of it in the caller's transaction, or nothing.
+
+    A resource whose (type, id) is there already becomes its next version.
+    Raises: Conflict if the claim is void; the caller discards the work.
+    """
+    if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
+        raise Conflict(f"job {claim.job_id} was taken over, cancelled or finished; fence {claim.fence} is void")
+    run = Run(id=uuid4(), note_id=claim.note_id, job_id=claim.job_id, **conversion.run)
+    session.add(run)
+    session.flush()
+    versions = _next_versions(session, conversion.resources)
+    session.add_all(_rows(claim, run.id, conversion, versions))
+    session.flush()
+
+
+def _rows(claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tuple[str, str], int]) -> Iterable[Base]:
+    for n, statement in enumerate(conversion.statements):
+        payload = statement.model_dump(mode="json")
+        yield NoteStatement(note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload)
+    for n, content in enumerate(conversion.resources):
+        key = (content["resourceType"], content["id"])
+        yield Resource(
+            type=key[0],
+            id=key[1],
+            version=versions[key],
+            note_id=claim.note_id,
+            job_id=claim.job_id,
+            run_id=run_id,
+            ordinal=n,
+            patient_id=claim.note.patient.id,
+            content=content,
+        )
+    for n, message in enumerate(conversion.messages):
+        yield Ssmix2Message(
+            note_id=claim.note_id,
+            job_id=claim.job_id,
+            ordinal=n,
+            kind=message.kind,
+            order_no=message.order_no,
+            care_date=message.care_date,
+            payload=message.payload,
+        )
+    for n, issue in enumerate(conversion.issues):
+        yield JobIssue(job_id=claim.job_id, ordinal=n, **issue.model_dump())
+
+
+def _next_versions(session: Session, resources: Sequence[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    versions: dict[tuple[str, str], int] = {}
+    # Two notes of one patient may write the same Patient at once: each id is locked until the commit, in one order
+    # everywhere, so that two jobs cannot wait for each other.
+    for type_, id_ in sorted({(r["resourceType"], r["id"]) for r in resources}):
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{type_}/{id_}", 0))))
+        newest = session.scalar(select(func.max(Resource.version)).where(Resource.type == type_, Resource.id == id_))
+        versions[type_, id_] = (newest or 0) + 1
+    return versions
+
+
+def fail(session: Session, claim: Claim, reason: str, *, retryable: bool, policy: Policy) -> JobState | None:
+    """Ends this attempt; `reason` must be free of patient text. The new state, or None if the claim was void."""
+    if not retryable or claim.attempts >= policy.max_attempts:
+        ended = _settle(session, claim, FAILED, reason=reason, finished_at=func.now(), lease_until=None)
+        return FAILED if ended else None
+    pause = min(RETRY_SECONDS * 2 ** (claim.attempts - 1), MAX_RETRY_SECONDS)
+    again = _settle(session, claim, QUEUED, reason=reason, lease_until=None, dispatched_at=None, run_after=now_plus(pause))
+    return QUEUED if again else None
+
+
+def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, policy: Policy) -> JobState | None:
+    """One attempt at a job, from claim to result. The state it ends in; None if there was nothing (more) to do here.
+
+    Raises nothing that the conversion raises: that ends in the job's state and reason.
+    """
+    with database.session_scope() as session:
+        claimed = claim(session, job_id, worker, policy)
+    if claimed is None:
+        log.info("job not free", extra={"job_id": job_id})
+        return None
+    ids = {"job_id": job_id, "note_id": claimed.note_id, "fence": claimed.fence, "attempt": claimed.attempts}
+    log.info("job started", extra=ids)
+    started = time.monotonic()
+    with Heartbeat(database, claimed, policy.lease_seconds):
+        try:
+            conversion = convert(claimed.note, claimed.source)
+            _store(database, claimed, conversion)
+            state: JobState | None = DONE
+        except Conflict as conflict:
+            log.warning("work refused: %s", conflict, extra=ids)
+            return None
+        except Exception as error:
+            log.exception("attempt failed", extra=ids)
+            # An error that is not ours may be a passing one (memory, a file system); the number of attempts limits it.
+            retryable = error.retryable if isinstance(error, HyojunError) else True
+            with database.session_scope() as session:
+                state = fail(session, claimed, describe(error), retryable=retryable, policy=policy)
+    log.info("job left", extra=ids | {"state": state, "duration_ms": round((time.monotonic() - started) * 1000)})
+    return state
+
+
+def _store(database: Database, claimed: Claim, conversion: Conversion) -> None:
+    """Minutes of model time are not thrown away because the database restarts: tries for about a quarter of a minute."""
+    for pause in (1, 2, 4, 8, None):
+        try:
+            with database.session_scope() as session:
+                complete(session, claimed, conversion)
+            return
+        except DBAPIError as error:
+            # Only a broken connection; the fence makes a second try safe even if the first commit went through.
+            if pause is None or not error.connection_invalidated:
+                raise
+            time.sleep(pause)
+
+
+class Heartbeat:
+    """While the block runs, a thread extends the lease every third of it. `lost` is set once the claim is void."""
+
+    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
+        self.lost = threading.Event()
+        self._database, self._claim, self._lease_seconds = database, claim, lease_seconds
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def _beat(self) -> None:
+        while not self._end.wait(self._lease_seconds / 3):
+            try:
+                with self._database.session_scope() as session:
+                    alive = extend(session, self._claim, self._lease_seconds)
+            except DBAPIError:
+                log.warning("heartbeat missed", extra={"job_id": self._claim.job_id})
+                continue
+            if not alive:
+                self.lost.set()
+                return
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join(timeout=15)
+
+
+# --- people ---------------------------------------------------------------------------------------------------------
+
+
+def get_job(session: Session, job_id: UUID) -> Job:
+    """Raises: NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"job {job_id} does not exist")
+    return job
+
+
+def cancel(session: Session, job_id: UUID, reason: str = "cancelled on request") -> None:
+    """Raises: NotFound; Conflict if it has ended."""
+    _move(session, job_id, CANCELLED, reason=reason, finished_at=func.now(), lease_until=None, fence=Job.fence + 1)
+
+
+def requeue(session: Session, job_id: UUID) -> None:
+    """A failed or cancelled job gets all its attempts again. Raises: NotFound; Conflict if it is open or done, or if
+    the note has another open job."""
+    job = get_job(session, job_id)
+    others = select(Job.id).where(Job.note_id == job.note_id, Job.id != job_id, Job.state.in_([QUEUED, RUNNING]))
+    if session.scalar(others.limit(1)) is not None:
+        raise Conflict(f"the note of job {job_id} has another open job")
+    fresh = {"reason": None, "attempts": 0, "dispatches": 0, "dispatched_at": None, "finished_at": None,
+             "started_at": None, "worker": None}  # fmt: skip
+    _move(session, job_id, QUEUED, from_states=(FAILED, CANCELLED), queued_at=func.now(), run_after=func.now(), **fresh)
+
+
+def progress(session: Session, batch_id: UUID | None = None) -> Progress:
+    """Counts of all jobs, or of one batch's."""
+    query = select(Job.state, func.count()).group_by(Job.state)
+    if batch_id is not None:
+        query = query.where(Job.batch_id == batch_id)
+    return Progress(**{state: count for state, count in session.execute(query)})
+
+
+def _move(session: Session, job_id: UUID, to: JobState, *, from_states: Sequence[JobState] = (), **values: Any) -> None:
+    allowed = Job.state.in_(from_states) if from_states else may_become(to)
+    statement = update(Job).where(Job.id == job_id, may_become(to), allowed).values(state=to, **values)
+    moved = session.execute(statement.returning(Job.id).execution_options(synchronize_session=False)).one_or_none()
+    if moved is None:
+        state = session.scalar(select(Job.state).where(Job.id == job_id))
+        if state is None:
+            raise NotFound(f"job {job_id} does not exist")
+        raise Conflict(f"job {job_id} is {state} and cannot become {to}")
+    session.expire_all()
+
+
+def _settle(session: Session, claim: Claim, to: JobState, **values: Any) -> bool:
+    """The move of a claim's holder: nothing happens unless its fence is the newest and the job still runs."""
+    statement = (
+        update(Job)
+        .where(Job.id == claim.job_id, Job.state == RUNNING, Job.fence == claim.fence, may_become(to))
+        .values(state=to, **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    return session.execute(statement).one_or_none() is not None
+
+
+def may_become(to: JobState) -> ColumnElement[bool]:
+    """The condition that every move of a job carries: its state may become `to`."""
+    return Job.state.in_([state for state, targets in TRANSITIONS.items() if to in targets])
+
+
+def now_plus(seconds: float) -> ColumnElement[Any]:
+    """On the database's clock: the clocks of workers may differ."""
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,0 +1,71 @@
+"""What an installation may choose. Read by `main`, `worker`, `cli` and `migrations/env.py`; everybody else is passed values.
+
+Every field is set by the environment variable of the same name in upper case (DATABASE_URL, MODEL_PATH …) or in `.env`.
+No field holds a default password: the embedded database makes its own on first start.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import InvalidInput
+
+
+class Settings(BaseSettings):
+    """One reading of the environment; frozen, so that two parts of a process cannot see different values."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore",
+                                      env_ignore_empty=True, protected_namespaces=("settings_",))
+
+    database_url: str | None = Field(None, repr=False, pattern=r"^postgres(ql)?(\+psycopg)?://")
+    """PostgreSQL 15 or later, e.g. postgresql://user:password@host:5432/hyojun. None: the embedded server in `data_dir`."""
+    broker_url: str | None = Field(None, repr=False)
+    """Celery broker: amqp://… (quorum queue), redis://… or pgmq://…. None: pgmq on the same database."""
+    data_dir: Path = Path(".hyojun")
+    """Embedded database, its password and log, and exported files."""
+
+    model_path: Path = Path("weights/hyojun-uc1.gguf")
+    """GGUF file of the extraction model."""
+    model_gpu_layers: int = Field(0, ge=-1)
+    """Layers kept on the GPU; 0: CPU only, -1: all."""
+    model_context_tokens: int = Field(8192, ge=512)
+    """Longest prompt and answer together, in tokens of the model."""
+    model_threads: int | None = Field(None, ge=1)
+    """CPU threads of one generation; None: the engine's own choice."""
+
+    worker_processes: int = Field(1, ge=1)
+    """Processes of one worker; each loads the model once."""
+    job_lease_seconds: float = Field(60.0, gt=0)
+    """A job whose worker has not shown life for this long is given to another one. Long jobs are fine: the lease is
+    extended every third of it while the worker lives."""
+    job_max_attempts: int = Field(3, ge=1)
+    """Starts of one job before it is failed, lost workers included."""
+    job_redispatch_seconds: float = Field(60.0, gt=0)
+    """A message is sent again when nobody claimed the job for this long; doubles with every sending."""
+    dispatch_window: int = Field(200, ge=1)
+    """Most messages in the broker that nobody has claimed yet."""
+    dispatch_interval_seconds: float = Field(0.2, gt=0)
+    """Pause between two looks of the dispatcher at the queue."""
+    broker_visibility_seconds: int = Field(1800, ge=1)
+    """pgmq and Redis: after this long an unacknowledged message is delivered again. Harmless when too short, since a
+    claimed job is not claimed twice; choose it above the longest job to save the useless delivery."""
+
+    api_host: str = "127.0.0.1"
+    """Address that the API and the pages listen on; anything but the loopback address shows them to the network."""
+    api_port: int = Field(8484, ge=1, le=65535)
+    facility_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    """Name of the medical institution, written into documents and SS-MIX2 headers."""
+    institution_number: Annotated[str, StringConstraints(pattern=r"^[0-9]{10}$")] | None = None
+    """保険医療機関番号 of ten digits: prefecture 2, fee table 1, institution 7."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def require_database_url(self) -> str:
+        """For a process that does not start the embedded server itself.
+
+        Raises: InvalidInput when DATABASE_URL is not set.
+        """
+        if self.database_url is None:
+            raise InvalidInput("DATABASE_URL is not set; start this process with `hyojun up`, or set it")
+        return self.database_url

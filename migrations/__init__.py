@@ -1,0 +1,1 @@
+"""Alembic revisions, run by `app.db.migrate`; there is no ini file."""

@@ -1,0 +1,86 @@
+"""Notes as received, and what was read out of them."""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.metadata import Base, one_of
+from schemas.note import DocumentType, Sex
+from schemas.statement import Kind
+
+
+class Note(Base):
+    """One clinical document exactly as received. Never changed: a corrected note is another row.
+
+    `content_sha256` covers the source and every received field, so that sending the same note twice finds the first.
+    """
+
+    __tablename__ = "notes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    source: Mapped[str]
+    """The system that sent it; `external_id` is unique only within one source, and not over corrections."""
+    external_id: Mapped[str]
+    patient_id: Mapped[str]
+    patient_family: Mapped[str]
+    patient_given: Mapped[str]
+    patient_sex: Mapped[str]
+    patient_birth_date: Mapped[date]
+    document_type: Mapped[str]
+    department: Mapped[str]
+    note_date: Mapped[date]
+    text: Mapped[str]
+    content_sha256: Mapped[str]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        UniqueConstraint("content_sha256"),
+        CheckConstraint("content_sha256 ~ '^[0-9a-f]{64}$'", name="content_sha256"),
+        CheckConstraint("text <> ''", name="text"),
+        one_of("patient_sex", Sex),
+        one_of("document_type", DocumentType),
+        Index(None, "source", "external_id"),
+        Index(None, "patient_id", "note_date"),
+    )
+
+
+class Run(Base):
+    """One generation: everything needed to say why the model wrote what it wrote."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    model_fingerprint: Mapped[str]
+    prompt_fingerprint: Mapped[str]
+    grammar_fingerprint: Mapped[str]
+    terminology_fingerprint: Mapped[str]
+    seed: Mapped[int | None]
+    tokens_in: Mapped[int]
+    tokens_out: Mapped[int]
+    duration_ms: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("tokens_in >= 0 AND tokens_out >= 0 AND duration_ms >= 0", name="not_negative"),
+    )
+
+
+class NoteStatement(Base):
+    """A stored `schemas.statement.Statement`; `ordinal` counts from 0 in the order the model wrote them."""
+
+    __tablename__ = "statements"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    kind: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    """`Statement.model_dump(mode="json")`."""
+
+    __table_args__ = (UniqueConstraint("run_id", "ordinal"), one_of("kind", Kind))

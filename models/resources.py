@@ -1,0 +1,96 @@
+"""What a job made of a note: FHIR resources, SS-MIX2 messages, and people's judgement of them."""
+
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.metadata import Base, one_of
+from schemas.review import Decision
+
+
+class ReleaseState(StrEnum):
+    """Is a resource shown to other systems? A machine writes drafts only."""
+
+    DRAFT = "draft"
+    FINAL = "final"
+
+
+class Resource(Base):
+    """One version of one FHIR resource; `content` is the raw JSON, decimals with the digits as written.
+
+    `id` is the FHIR logical id, unique within `type`; versions count from 1 and are never changed.
+    """
+
+    __tablename__ = "resources"
+
+    type: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    ordinal: Mapped[int]
+    """Position in the job's output, from 0."""
+    patient_id: Mapped[str]
+    """The sender's patient id, not the FHIR one."""
+    content: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(server_default=ReleaseState.DRAFT)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        one_of("state", ReleaseState),
+        CheckConstraint("version >= 1", name="version"),
+        # FHIR R4 `id`: https://hl7.org/fhir/R4/datatypes.html#id
+        CheckConstraint("id ~ '^[A-Za-z0-9.-]{1,64}$'", name="id"),
+        CheckConstraint(
+            "content ->> 'resourceType' IS NOT DISTINCT FROM type AND content ->> 'id' IS NOT DISTINCT FROM id", name="content"
+        ),
+        Index(None, "patient_id", "type"),
+        Index(None, "type", "created_at"),
+    )
+
+
+class Ssmix2Message(Base):
+    """One SS-MIX2 message; `payload` is its text before encoding, segments ended by CR."""
+
+    __tablename__ = "ssmix2_messages"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    ordinal: Mapped[int]
+    kind: Mapped[str]
+    """SS-MIX2 data kind, e.g. PPR-01."""
+    order_no: Mapped[str]
+    care_date: Mapped[date | None]
+    """None where the storage grammar writes `-` for the day."""
+    payload: Mapped[str]
+
+
+class Review(Base):
+    """One person's decision on one version of a resource."""
+
+    __tablename__ = "reviews"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    resource_type: Mapped[str]
+    resource_id: Mapped[str]
+    resource_version: Mapped[int]
+    decision: Mapped[str]
+    decided_by: Mapped[str]
+    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["resource_type", "resource_id", "resource_version"],
+            ["resources.type", "resources.id", "resources.version"],
+            ondelete="CASCADE",
+        ),
+        one_of("decision", Decision),
+        CheckConstraint("decided_by <> ''", name="decided_by"),
+        Index(None, "resource_type", "resource_id", "resource_version"),
+    )

@@ -1,0 +1,66 @@
+"""Statements after normalization and coding: the one source that FHIR and SS-MIX2 are both written from."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from schemas.coding import Candidate, Coding
+from schemas.statement import Statement
+from schemas.value import Value
+
+
+class Comparator(StrEnum):
+    """FHIR Quantity.comparator."""
+
+    LT = "<"
+    LE = "<="
+    GE = ">="
+    GT = ">"
+
+
+class Quantity(Value):
+    """`value` keeps the digits as written (1.10 stays 1.10), without thousands commas.
+    `unit` as written after folding width (full width to ASCII, μ/µ to u, a leading × dropped); None if not written."""
+
+    value: Decimal
+    comparator: Comparator | None = None
+    unit: str | None = None
+
+
+class Dosage(Value):
+    """A prescription's numbers, computed from the written dose, usage and days.
+
+    `dose` per intake, in `dose_unit` (錠, カプセル, mg …; a total without split keeps its unit, e.g. mg/日);
+    `per_day` intakes a day; `days` of supply; `as_needed` 頓用. `text` is the written form joined. None: not stated.
+    """
+
+    dose: Decimal | None = None
+    dose_unit: str | None = None
+    per_day: int | None = None
+    days: int | None = None
+    as_needed: bool = False
+    text: str | None = None
+
+
+class Record(Value):
+    """A statement, its display text, and what was computed from it.
+
+    `display`: the name to show (abbreviation expanded when a table knows it, else as written).
+    `codings`: from loaded tables only, best first; empty when no table knows the name (builders then write the
+    standard's dummy code). `candidates`: what came near, for review.
+    `date`: ISO 8601 YYYY, YYYY-MM or YYYY-MM-DD: onset of a condition (None if not stated), collection day of a
+    result (the note's date if not stated).
+    `quantity` | `text_value`: a result's value; `text_value` is the graded or qualitative result in canonical form
+    (陽性 陰性 判定保留, - ± 1+ 2+ …, blood groups A B O AB).
+    """
+
+    statement: Statement
+    display: str
+    codings: tuple[Coding, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    date: str | None = None
+    quantity: Quantity | None = None
+    text_value: str | None = None
+    flag: str | None = None
+    dosage: Dosage | None = None
+    reactions: tuple[str, ...] = ()
+    relative: str | None = None

@@ -1,0 +1,91 @@
+"""Fixtures for tests that need a database: one embedded server per run, one migrated database per test module."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from app.db import Database, migrate
+from app.embedded import embedded_postgres
+
+TEMPLATE = "hyojun_template"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "rabbitmq: needs the program rabbitmq-server; skipped where there is none")
+
+
+def _other(url: str, database: str) -> str:
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def open_dir() -> Iterator[Path]:
+    """A directory that other accounts may enter (pytest's own are closed): as root, the server runs as another one."""
+    path = Path(tempfile.mkdtemp(prefix="hyojun-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_url(open_dir: Path) -> Iterator[str]:
+    """Address of an empty database `hyojun` on this run's own server."""
+    with embedded_postgres(open_dir / "session") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template_url(server_url: str) -> str:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    url = _other(server_url, TEMPLATE)
+    migrate(url)
+    return url
+
+
+def _copy(server_url: str, template: str | None) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template or "template0")))
+        yield _other(server_url, name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A database of this test's own, without any table."""
+    yield from _copy(server_url, None)
+
+
+@pytest.fixture(scope="module")
+def database_url(server_url: str, template_url: str) -> Iterator[str]:
+    """A migrated database of this module's own."""
+    yield from _copy(server_url, TEMPLATE)
+
+
+@pytest.fixture
+def fresh_database_url(server_url: str, template_url: str) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    yield from _copy(server_url, TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def fresh_database(fresh_database_url: str) -> Iterator[Database]:
+    made = Database(fresh_database_url)
+    yield made
+    made.dispose()

@@ -1,0 +1,64 @@
+"""A note, and a small conversion of it, for tests of what happens around the converter."""
+
+import datetime
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from schemas.issue import Issue, IssueType, Severity
+from schemas.note import ChartNote, DocumentType, Patient
+from schemas.statement import EvidenceSpan, Field, Kind, Statement
+
+
+def make_note(text: str = "HbA1c 1.10 %。", department: str = "内科", note_id: str | None = None) -> ChartNote:
+    return ChartNote(
+        id=note_id or f"n-{uuid4().hex}",
+        document_type=DocumentType.PROGRESS,
+        department=department,
+        date=datetime.date(2026, 4, 1),
+        patient=Patient(id="P0001", family="検査", given="花子", birth_date=datetime.date(1950, 1, 2)),
+        text=text,
+    )
+
+
+@dataclass(frozen=True)
+class SampleMessage:
+    kind: str
+    order_no: str
+    care_date: datetime.date | None
+    payload: str
+
+
+@dataclass(frozen=True)
+class SampleConversion:
+    run: dict[str, Any]
+    statements: list[Statement] = field(default_factory=list)
+    resources: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[SampleMessage] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+
+
+def convert(note: ChartNote, source: str) -> SampleConversion:
+    """One laboratory result whose value is written with a zero that a float would lose."""
+    quote = note.text[:5]
+    value = {"value": Decimal("1.10"), "unit": "%"}
+    return SampleConversion(
+        run={
+            "model_fingerprint": "sha256:model",
+            "prompt_fingerprint": "sha256:prompt",
+            "grammar_fingerprint": "sha256:grammar",
+            "terminology_fingerprint": "sha256:terminology",
+            "seed": 0,
+            "tokens_in": 10,
+            "tokens_out": 5,
+            "duration_ms": 3,
+        },
+        statements=[Statement(kind=Kind.LAB, fields={Field.NAME: EvidenceSpan(start=0, end=5, quote=quote)})],
+        resources=[
+            {"resourceType": "Observation", "id": f"obs-{note.id}"[:64], "valueQuantity": value},
+            {"resourceType": "Patient", "id": f"pat-{note.patient.id}"},
+        ],
+        messages=[SampleMessage("OML-01", "000000000000001", note.date, "MSH|^~\\&|\r")],
+        issues=[Issue(severity=Severity.WARNING, code=IssueType.NOT_FOUND, text="no code", start=0, end=5)],
+    )
