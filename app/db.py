@@ -52,7 +52,7 @@ def libpq_url(url: str) -> str:
 
 
 class Database:
-    """An address and, per process, its engine. Safe to make before a fork: a connection is never shared by two processes."""
+    """An address and, per process, its engine. Safe to make before a fork: two processes never share a connection."""
 
     def __init__(self, url: str) -> None:
         self.url = url

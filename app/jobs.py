@@ -21,7 +21,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -30,7 +30,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, and_, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import Database
@@ -69,11 +69,14 @@ class Message(Protocol):
     @property
     def care_date(self) -> date | None: ...
     @property
-    def payload(self) -> str: ...
+    def department(self) -> str: ...
+    @property
+    def text(self) -> str: ...
 
 
 class Conversion(Protocol):
-    """What the converter makes of one note. `run`: the columns of `models.Run` except ids and times."""
+    """What the converter makes of one note. `run`: the columns of `models.Run`, its id included (resources name it),
+    but not those of the note and the job."""
 
     @property
     def run(self) -> dict[str, Any]: ...
@@ -87,8 +90,10 @@ class Conversion(Protocol):
     def issues(self) -> Sequence[Issue]: ...
 
 
-Convert = Callable[[ChartNote, str], Conversion]
-"""(note, source) -> conversion; runs with no transaction open."""
+class Convert(Protocol):
+    """Converts one note of the sending system `source`; runs with no transaction open."""
+
+    def __call__(self, note: ChartNote, *, source: str) -> Conversion: ...
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,8 @@ def complete(session: Session, claim: Claim, conversion: Conversion) -> None:
     """
     if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
         raise Conflict(f"job {claim.job_id} was taken over, cancelled or finished; fence {claim.fence} is void")
-    run = Run(id=uuid4(), note_id=claim.note_id, job_id=claim.job_id, **conversion.run)
+    described = conversion.run | {"id": UUID(str(conversion.run["id"]))}
+    run = Run(note_id=claim.note_id, job_id=claim.job_id, **described)
     session.add(run)
     session.flush()
     versions = _next_versions(session, conversion.resources)
@@ -282,7 +288,8 @@ def _rows(claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tup
             kind=message.kind,
             order_no=message.order_no,
             care_date=message.care_date,
-            payload=message.payload,
+            department=message.department,
+            payload=message.text,
         )
     for n, issue in enumerate(conversion.issues):
         yield JobIssue(job_id=claim.job_id, ordinal=n, **issue.model_dump())
@@ -305,7 +312,9 @@ def fail(session: Session, claim: Claim, reason: str, *, retryable: bool, policy
         ended = _settle(session, claim, FAILED, reason=reason, finished_at=func.now(), lease_until=None)
         return FAILED if ended else None
     pause = min(RETRY_SECONDS * 2 ** (claim.attempts - 1), MAX_RETRY_SECONDS)
-    again = _settle(session, claim, QUEUED, reason=reason, lease_until=None, dispatched_at=None, run_after=now_plus(pause))
+    again = _settle(
+        session, claim, QUEUED, reason=reason, lease_until=None, dispatched_at=None, run_after=now_plus(pause)
+    )
     return QUEUED if again else None
 
 
@@ -324,7 +333,7 @@ def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, poli
     started = time.monotonic()
     with Heartbeat(database, claimed, policy.lease_seconds):
         try:
-            conversion = convert(claimed.note, claimed.source)
+            conversion = convert(claimed.note, source=claimed.source)
             _store(database, claimed, conversion)
             state: JobState | None = DONE
         except Conflict as conflict:
@@ -341,16 +350,17 @@ def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, poli
 
 
 def _store(database: Database, claimed: Claim, conversion: Conversion) -> None:
-    """Minutes of model time are not thrown away because the database restarts: tries for about a quarter of a minute."""
+    """Minutes of model time are not thrown away because the database restarts: tries for a quarter of a minute."""
     for pause in (1, 2, 4, 8, None):
         try:
             with database.session_scope() as session:
                 complete(session, claimed, conversion)
             return
-        except DBAPIError as error:
-            # Only a broken connection; the fence makes a second try safe even if the first commit went through.
-            if pause is None or not error.connection_invalidated:
+        except OperationalError:
+            # The connection, not the data. The fence makes a second try safe even if the first commit went through.
+            if pause is None:
                 raise
+            log.warning("result not stored yet", extra={"job_id": claimed.job_id, "retry_seconds": pause})
             time.sleep(pause)
 
 
@@ -368,7 +378,7 @@ class Heartbeat:
             try:
                 with self._database.session_scope() as session:
                     alive = extend(session, self._claim, self._lease_seconds)
-            except DBAPIError:
+            except SQLAlchemyError:
                 log.warning("heartbeat missed", extra={"job_id": self._claim.job_id})
                 continue
             if not alive:
@@ -417,7 +427,7 @@ def progress(session: Session, batch_id: UUID | None = None) -> Progress:
     query = select(Job.state, func.count()).group_by(Job.state)
     if batch_id is not None:
         query = query.where(Job.batch_id == batch_id)
-    return Progress(**{state: count for state, count in session.execute(query)})
+    return Progress(**dict(session.execute(query).all()))
 
 
 def _move(session: Session, job_id: UUID, to: JobState, *, from_states: Sequence[JobState] = (), **values: Any) -> None:

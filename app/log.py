@@ -21,7 +21,14 @@ from app.errors import HyojunError
 
 _ID = re.compile(r"[\w.:@/+-]{1,120}", re.ASCII)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data", "stack", "color_message"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "data",
+    "stack",
+    "color_message",
+}
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -50,6 +57,8 @@ class PatientTextFilter(logging.Filter):
         if isinstance(record.args, dict):
             hidden = {"exc", "traceback", "args", "kwargs", "return_value", "description"}
             record.args = {k: ("-" if k in hidden else v) for k, v in record.args.items()}
+        elif isinstance(record.args, tuple):
+            record.args = tuple(describe(a) if isinstance(a, BaseException) else a for a in record.args)
         try:
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
@@ -57,7 +66,9 @@ class PatientTextFilter(logging.Filter):
         record.msg, record.args = _NOT_ASCII.sub("?", message), None
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            record.errors = [{"error": _NOT_ASCII.sub("?", describe(e)), "at": _frames(e.__traceback__)} for e in _chain(error)]
+            record.errors = [
+                {"error": _NOT_ASCII.sub("?", describe(e)), "at": _frames(e.__traceback__)} for e in _chain(error)
+            ]
         record.exc_info, record.exc_text, record.stack_info = None, None, None
         return True
 

@@ -27,8 +27,9 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Supervised:
     """A running child; start it with the constructor, use it as a context manager to stop it at the end.
 
-    `stop_signal` asks it to end, `grace_seconds` later it is killed with its process group. `account`: (uid, gid) to run
-    as, for a parent that is root. Output goes to `output`, default: our own stderr. Raises: OSError if it cannot be run.
+    `stop_signal` asks it to end, `grace_seconds` later it is killed with its process group. `account`: (uid, gid) to
+    run as, for a parent that is root. Output goes to `output`, default: our own stderr. A program that cannot be run
+    shows as exit status 1.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What an installation may choose. Read by `main`, `worker`, `cli` and `migrations/env.py`; everybody else is passed values.
+"""What an installation may choose. Read by `main`, `worker`, `cli` and `migrations/env.py`; others are passed values.
 
 Every field is set by the environment variable of the same name in upper case (DATABASE_URL, MODEL_PATH …) or in `.env`.
 No field holds a default password: the embedded database makes its own on first start.
@@ -16,11 +16,17 @@ from app.errors import InvalidInput
 class Settings(BaseSettings):
     """One reading of the environment; frozen, so that two parts of a process cannot see different values."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore",
-                                      env_ignore_empty=True, protected_namespaces=("settings_",))
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        protected_namespaces=("settings_",),
+    )
 
     database_url: str | None = Field(None, repr=False, pattern=r"^postgres(ql)?(\+psycopg)?://")
-    """PostgreSQL 15 or later, e.g. postgresql://user:password@host:5432/hyojun. None: the embedded server in `data_dir`."""
+    """PostgreSQL 15 or later: postgresql://user:password@host:5432/hyojun. None: the embedded one in `data_dir`."""
     broker_url: str | None = Field(None, repr=False)
     """Celery broker: amqp://… (quorum queue), redis://… or pgmq://…. None: pgmq on the same database."""
     data_dir: Path = Path(".hyojun")

@@ -19,9 +19,10 @@ from sqlalchemy import make_url
 from app import jobs
 from app.db import Database, libpq_url
 from app.dispatch import Dispatcher
-from app.jobs import Convert, Policy
+from app.jobs import Conversion, Convert, Policy
 from app.log import configure
 from app.settings import Settings
+from schemas.note import ChartNote
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,17 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
     database = Database(settings.require_database_url())
     celery = Celery("hyojun", broker=_broker_url(settings), set_as_current=False)
     celery.conf.update(_configuration(settings))
-    name, policy = f"{socket.gethostname()}:{os.getpid()}", queue_policy(settings)
+    host, policy = socket.gethostname(), queue_policy(settings)
     loaded: dict[int, Convert] = {}
 
-    def converter() -> Convert:
+    def convert(note: ChartNote, *, source: str) -> Conversion:
         if os.getpid() not in loaded:
             loaded[os.getpid()] = (load_converter or _load_pipeline)(settings, database)
-        return loaded[os.getpid()]
+        return loaded[os.getpid()](note, source=source)
 
     @celery.task(name=TASK, ignore_result=True)
     def convert_note(job_id: str) -> None:
-        worker = f"{name}/{os.getpid()}"
-        jobs.run(database, UUID(job_id), lambda note, source: converter()(note, source), worker=worker, policy=policy)
+        jobs.run(database, UUID(job_id), convert, worker=f"{host}:{os.getpid()}", policy=policy)
 
     dispatcher = Dispatcher(database, publisher(celery), policy)
 
@@ -76,13 +76,17 @@ def run_worker(celery: Celery, settings: Settings) -> None:
 
     # Gossip and mingle would make a queue per worker, which pgmq keeps for ever.
     celery.worker_main([
-        "worker", "--pool=prefork", f"--concurrency={settings.worker_processes}", f"--loglevel={settings.log_level}",
+        "--quiet", "worker", "--pool=prefork", f"--concurrency={settings.worker_processes}",
+        f"--loglevel={settings.log_level}",
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     ])  # fmt: skip
 
 
 def publisher(celery: Celery) -> Callable[[UUID], None]:
-    """Sends one job's id to the workers; declares the queue when it is not there yet. Raises: kombu's OperationalError."""
+    """Sends one job's id to the workers; declares the queue when it is not there yet.
+
+    The function raises kombu's OperationalError when the broker is away.
+    """
 
     def publish(job_id: UUID) -> None:
         celery.send_task(TASK, args=[str(job_id)], queue=QUEUE, retry=False, ignore_result=True)
@@ -103,7 +107,9 @@ def queue_policy(settings: Settings) -> Policy:
 def _broker_url(settings: Settings) -> str:
     if settings.broker_url is not None:
         return settings.broker_url
-    return make_url(settings.require_database_url()).set(drivername="pgmq", query={}).render_as_string(hide_password=False)
+    return (
+        make_url(settings.require_database_url()).set(drivername="pgmq", query={}).render_as_string(hide_password=False)
+    )
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -116,13 +122,14 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     else:
         options = {"visibility_timeout": settings.broker_visibility_seconds}
     if scheme == "pgmq":
-        # init_extension=False: the schema comes with our migrations and needs no server extension. Waiting is by NOTIFY,
-        # so the long poll is off; the polling interval is what a lost notification costs.
+        # init_extension=False: the schema comes with our migrations and needs no server extension. NOTIFY wakes an idle
+        # worker, so the long poll is off. It does not wake one whose job just ended while others wait: with a prefetch
+        # of one, half the polling interval is lost between two jobs.
         options |= {
             "init_extension": False,
             "use_notify": True,
             "wait_time_seconds": 0,
-            "polling_interval": 0.5,
+            "polling_interval": 0.1,
             "pool_timeout": 10,
         }
         if settings.broker_url is None:
@@ -138,6 +145,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
+        # A killed pool process has no result to wait for (default 10 s): results are in Postgres or nowhere.
+        "worker_lost_wait": 1.0,
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
         "task_ignore_result": True,
@@ -151,11 +160,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _load_pipeline(settings: Settings, database: Database) -> Convert:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
-    from app.terminology import load_terminology
+    from app.terminology.importers import lexicon_from
 
     with database.session_scope() as session:
-        terminology = load_terminology(session)
-    return Converter.load(settings, terminology).convert
+        lexicon = lexicon_from(session)
+    return Converter.load(settings, lexicon).convert
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ class Job(Base):
     __table_args__ = (
         one_of("state", JobState),
         CheckConstraint("attempts >= 0 AND fence >= 0 AND dispatches >= 0", name="not_negative"),
-        CheckConstraint("state <> 'running' OR (lease_until IS NOT NULL AND worker IS NOT NULL)", name="running_has_lease"),
+        CheckConstraint(
+            "state <> 'running' OR (lease_until IS NOT NULL AND worker IS NOT NULL)", name="running_has_lease"
+        ),
         CheckConstraint("(state IN ('done', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
         # A note is converted by one job at a time; a new job needs the old one to have ended.
         Index("uq_jobs_open_note", "note_id", unique=True, postgresql_where=text("state IN ('queued', 'running')")),

@@ -33,6 +33,6 @@ class Base(DeclarativeBase):
 
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
-    """The column holds a value of the closed list. A check and not a database enum: adding a value stays one revision."""
+    """The column holds a value of the closed list. Not a database enum: a value could not be taken out again."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)

@@ -48,25 +48,31 @@ class Note(Base):
 
 
 class Run(Base):
-    """One generation: everything needed to say why the model wrote what it wrote."""
+    """One generation: everything needed to say why the model wrote what it wrote.
+
+    `model`, `prompt`, `grammar`, `terminology` are fingerprints of each; `version` is that of this software.
+    `duration_ms` is the generation alone, `started_at` the start of the conversion.
+    """
 
     __tablename__ = "runs"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    model_fingerprint: Mapped[str]
-    prompt_fingerprint: Mapped[str]
-    grammar_fingerprint: Mapped[str]
-    terminology_fingerprint: Mapped[str]
+    model: Mapped[str]
+    prompt: Mapped[str]
+    grammar: Mapped[str]
+    terminology: Mapped[str]
+    version: Mapped[str]
     seed: Mapped[int | None]
-    tokens_in: Mapped[int]
-    tokens_out: Mapped[int]
+    prompt_tokens: Mapped[int]
+    output_tokens: Mapped[int]
     duration_ms: Mapped[int]
+    started_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
-        CheckConstraint("tokens_in >= 0 AND tokens_out >= 0 AND duration_ms >= 0", name="not_negative"),
+        CheckConstraint("prompt_tokens >= 0 AND output_tokens >= 0 AND duration_ms >= 0", name="not_negative"),
     )
 
 

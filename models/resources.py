@@ -47,7 +47,8 @@ class Resource(Base):
         # FHIR R4 `id`: https://hl7.org/fhir/R4/datatypes.html#id
         CheckConstraint("id ~ '^[A-Za-z0-9.-]{1,64}$'", name="id"),
         CheckConstraint(
-            "content ->> 'resourceType' IS NOT DISTINCT FROM type AND content ->> 'id' IS NOT DISTINCT FROM id", name="content"
+            "content ->> 'resourceType' IS NOT DISTINCT FROM type AND content ->> 'id' IS NOT DISTINCT FROM id",
+            name="content",
         ),
         Index(None, "patient_id", "type"),
         Index(None, "type", "created_at"),
@@ -68,6 +69,8 @@ class Ssmix2Message(Base):
     order_no: Mapped[str]
     care_date: Mapped[date | None]
     """None where the storage grammar writes `-` for the day."""
+    department: Mapped[str]
+    """A department code, or `-`; part of the file's name."""
     payload: Mapped[str]
 
 

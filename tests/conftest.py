@@ -17,10 +17,6 @@ from app.embedded import embedded_postgres
 TEMPLATE = "hyojun_template"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "rabbitmq: needs the program rabbitmq-server; skipped where there is none")
-
-
 def _other(url: str, database: str) -> str:
     return make_url(url).set(database=database).render_as_string(hide_password=False)
 
@@ -38,6 +34,9 @@ def open_dir() -> Iterator[Path]:
 def server_url(open_dir: Path) -> Iterator[str]:
     """Address of an empty database `hyojun` on this run's own server."""
     with embedded_postgres(open_dir / "session") as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here has to survive a power cut
+            connection.execute("SELECT pg_reload_conf()")
         yield url
 
 

@@ -27,6 +27,10 @@ from training.encode import Codec, Unsound, encode_note, train_tokenizer
 from training.qwen2 import Qwen2, Shape
 
 
+STRIDE = 128
+"""Batches are padded to a multiple of this length: every new shape costs the matrix library a compilation."""
+
+
 def examples(codec: Codec, lexicon: Lexicon, names: Names, rng: random.Random, limit: int) -> Iterator[tuple[list[int], list[int]]]:
     """Endless (ids, targets) of synthetic notes; a note longer than `limit` tokens is cut there.
 
@@ -51,27 +55,27 @@ def _feed(queue: "multiprocessing.Queue[list[tuple[list[int], list[int]]]]", tok
     rng = random.Random(seed)
     source = examples(Codec.load(tokenizer), Lexicon(starter_entries(), starter_version()), Names(official), rng, limit)
     parent = os.getppid()
+    waiting: dict[int, list[tuple[list[int], list[int]]]] = {}
     while True:
-        pool = sorted((next(source) for _ in range(64)), key=lambda e: len(e[0]))
-        batches: list[list[tuple[list[int], list[int]]]] = [[]]
-        for example in pool:
-            if batches[-1] and (len(batches[-1]) + 1) * len(example[0]) > tokens:
-                batches.append([])
-            batches[-1].append(example)
-        rng.shuffle(batches)
-        for batch in batches:
-            while True:
-                if os.getppid() != parent:
-                    return
-                try:
-                    queue.put(batch, timeout=5)
-                    break
-                except Full:
-                    continue
+        example = next(source)
+        length = -(-len(example[0]) // STRIDE) * STRIDE
+        batch = waiting.setdefault(length, [])
+        batch.append(example)
+        if len(batch) < max(1, tokens // length):
+            continue
+        del waiting[length]
+        while True:
+            if os.getppid() != parent:
+                return
+            try:
+                queue.put(batch, timeout=5)
+                break
+            except Full:
+                continue
 
 
 def _tensors(batch: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    length = max(len(ids) for ids, _ in batch)
+    length = -(-max(len(ids) for ids, _ in batch) // STRIDE) * STRIDE
     x = torch.zeros(len(batch), length, dtype=torch.long)
     y = torch.full((len(batch), length), -1)
     for row, (ids, targets) in enumerate(batch):

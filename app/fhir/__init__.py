@@ -1,0 +1,24 @@
+"""FHIR R4 (JP Core, JP-CLINS): records to resources, Bundles, JSON text, and their checks.
+
+Local names, where no standard has one (base `http://hyojun.local/fhir`):
+- extension `StructureDefinition/confidence`, valueDecimal 0..1, on a resource made from a statement;
+- extension `StructureDefinition/run`, valueString, on Provenance: the id of the generation run;
+- identifier systems `NamingSystem/note`, `NamingSystem/bundle`, `NamingSystem/patient`;
+- laboratory items: `HYJ-` and 16 hex digits in the CLINS local code system, a hash of the folded written name.
+"""
+
+from app.fhir.build import build_resources
+from app.fhir.bundle import collection, dumps, loads
+from app.fhir.source import Facility, ProvenanceSource
+from app.fhir.validate import assert_known_codes, check
+
+__all__ = [
+    "Facility",
+    "ProvenanceSource",
+    "assert_known_codes",
+    "build_resources",
+    "check",
+    "collection",
+    "dumps",
+    "loads",
+]

@@ -17,6 +17,7 @@ the same characters. This module is the only one that knows the fragments; train
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,8 +109,7 @@ def escape(text: str) -> str:
 class Written:
     """One statement as a model wrote it, before its pieces are found in the note.
 
-    `line` counts the note's lines from 0. `fields` unescaped, as written. `probabilities`: for each part of the
-    statement the model's probability of it, empty when unknown.
+    `line` counts the note's lines from 0. `fields` unescaped, as written. `confidence` 0..1, None when unknown.
     """
 
     line: int
@@ -144,22 +144,32 @@ def parts(statement: Written) -> list[tuple[str, bool]]:
     return found
 
 
-def read(text: str, lines: Sequence[int]) -> tuple[list[Written], bool]:
+def read(
+    text: str, lines: Sequence[int], choices: Sequence[tuple[int, float]] = ()
+) -> tuple[list[Written], bool]:
     """Statements in a model's output, and whether its end mark was reached (False: it was cut off).
 
-    `lines`: the note's line numbers that were replayed, in order.
+    `lines`: the note's line numbers that were replayed, in order. `choices`: (characters before it, log probability)
+    of each token that the model chose; a statement's confidence is the product over the choices that made it.
     Raises ValueError where the text is not the statement form.
     """
     statements: list[Written] = []
     replayed = iter(lines)
     line = -1
+    start = choice = 0
     for row in text.split("\n"):
+        begin, start = start, start + len(row) + 1
         if not row:
             continue
         try:
             item = json.loads(row)
         except json.JSONDecodeError:
             return statements, False  # the last row of an output that was cut off
+        while choice < len(choices) and choices[choice][0] < begin:
+            choice += 1
+        logarithm, chosen = 0.0, 0
+        while choice < len(choices) and choices[choice][0] < start:
+            logarithm, chosen, choice = logarithm + choices[choice][1], chosen + 1, choice + 1
         if "end" in item:
             return statements, True
         if "line" in item:
@@ -167,12 +177,20 @@ def read(text: str, lines: Sequence[int]) -> tuple[list[Written], bool]:
             continue
         if "document" in item:
             continue
-        kind = Kind(item.pop("kind"))
-        labels = {
-            "assertion": Assertion(item.pop("assertion", "present")),
-            "category": AllergyCategory(c) if (c := item.pop("category", None)) else None,
-            "result": InfectionResult(r) if (r := item.pop("result", None)) else None,
-            "action": Action(a) if (a := item.pop("action", None)) else None,
-        }
-        statements.append(Written(line, kind, {Field(k): v for k, v in item.items()}, **labels))
+        confidence = math.exp(logarithm) if chosen else None
+        statements.append(_statement(item, line, confidence))
     return statements, False
+
+
+def _statement(item: dict[str, str], line: int, confidence: float | None) -> Written:
+    category, result, action = (item.pop(key, None) for key in ("category", "result", "action"))
+    return Written(
+        line,
+        Kind(item.pop("kind")),
+        assertion=Assertion(item.pop("assertion", "present")),
+        category=AllergyCategory(category) if category else None,
+        result=InfectionResult(result) if result else None,
+        action=Action(action) if action else None,
+        confidence=confidence,
+        fields={Field(key): value for key, value in item.items()},
+    )

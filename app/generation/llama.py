@@ -88,6 +88,7 @@ class LlamaCpp(Model):
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self._batch = llama_cpp.llama_batch_init(self._batch_size, 0, 1)
         self._tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(self._vocabulary)
+        self.begin_token: int = llama_cpp.llama_vocab_bos(self._vocabulary)
         self._mask = llguidance.numpy.allocate_token_bitmask(1, self._tokenizer.vocab_size)
 
     def close(self) -> None:
@@ -258,7 +259,7 @@ def _quiet() -> None:
     if _log_callback is None:
 
         def callback(level: int, text: bytes, _: Any) -> None:
-            if level >= 4:  # GGML_LOG_LEVEL_ERROR, ggml.h
+            if level == 4:  # GGML_LOG_LEVEL_ERROR; 5 continues the line before (ggml.h)
                 import logging
 
                 logging.getLogger(__name__).error("llama.cpp: %s", text.decode("utf-8", "replace").strip())

@@ -1,8 +1,9 @@
 """How a line of a note is cut: into chunks that a copied field is made of, and into pieces that a tokenizer sees.
 
 A chunk is never divided by a field: a whole number with its decimals and thousands commas, a whole word of Latin or
-Greek letters, a whole run of katakana, a whole dictionary mention; any other character is a chunk of its own. So a
-field may begin and end between any two kanji, but 248.6 cannot become 24, nor アムロジピン become アムロ.
+Greek letters, a whole run of katakana (but アレルギー and ショック stand for themselves), a whole dictionary mention;
+any other character is a chunk of its own. So a field may begin and end between any two kanji, but 248.6 cannot become
+24, nor アムロジピン become アムロ.
 
 Offsets are code points of the line, half-open, from 0.
 """
@@ -15,7 +16,9 @@ from collections.abc import Iterable, Iterator
 _NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)*"
 _WORD = r"[A-Za-z\u00b5\u0370-\u03ff]+"
 # Katakana with the prolonged sound mark and the half-width block (JIS X 0201); not the middle dot, which separates.
-_KATAKANA = r"[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]+"
+# アレルギー and ショック end the name of an allergen or a drug that is written right before them.
+_KATAKANA_CHAR = r"[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]"
+_KATAKANA = f"アレルギー|ショック|(?:(?!アレルギー|ショック){_KATAKANA_CHAR})+"
 _CHUNK = re.compile(f"{_NUMBER}|{_WORD}|{_KATAKANA}|.", re.DOTALL)
 _PIECE = re.compile(f"{_WORD}|{_KATAKANA}|.", re.DOTALL)
 

@@ -33,6 +33,11 @@ def _is_latin(char: str) -> bool:
     return char.isascii() and char.isalpha() or "\u0370" <= char <= "\u03ff"
 
 
+def _is_abbreviation(name: str) -> bool:
+    """Up to three Latin letters: there the case tells DL (脂質異常症) from the dL of a unit."""
+    return len(name) <= 3 and name.isascii() and name.isalpha()
+
+
 def _is_katakana(char: str) -> bool:
     return "\u30a1" <= char <= "\u30fa" or "\u30fc" <= char <= "\u30ff"
 
@@ -50,13 +55,14 @@ class Lexicon:
         for entry in sorted(entries, key=lambda e: self.PRIORITY.index(e.kind)):
             for name in entry.names:
                 self._by_key.setdefault((entry.kind, key(name)), entry)
-                surface = unicodedata.normalize("NFKC", name).lower()
+                surface = unicodedata.normalize("NFKC", name)
+                surface = surface if _is_abbreviation(surface) else surface.lower()
                 # A product (name with form and strength) is found by the ingredient or brand that it begins with.
                 if self._markable(surface) and not entry.properties.get("strength"):
                     self._surface.setdefault(surface, entry.kind)
         self._lengths: dict[str, list[int]] = {}
         for surface in self._surface:
-            lengths = self._lengths.setdefault(surface[0], [])
+            lengths = self._lengths.setdefault(surface[0].lower(), [])
             if len(surface) not in lengths:
                 lengths.append(len(surface))
         for lengths in self._lengths.values():
@@ -64,7 +70,9 @@ class Lexicon:
 
     @staticmethod
     def _markable(surface: str) -> bool:
-        # One kanji or kana alone (卵, 麦) stands inside too many other words to be looked for.
+        # One kanji or kana alone (卵, 麦), or a short word of hiragana (いか), stands inside too many other words.
+        if all("\u3041" <= c <= "\u309f" for c in surface):
+            return len(surface) > 3
         return len(surface) > 1 or (len(surface) == 1 and _is_latin(surface))
 
     def lookup(self, kind: Kind, name: str) -> Entry | None:
@@ -73,25 +81,22 @@ class Lexicon:
 
     def find_mentions(self, text: str) -> list[Mention]:
         """Known names in `text`, longest first at each place, left to right, without overlaps."""
-        # Lower-casing one character at a time keeps the length, so offsets stay those of `text`.
-        folded = "".join(_fold(c) for c in text)
+        # Folding one character at a time keeps the length, so offsets stay those of `text`.
+        written = "".join(_fold(c) for c in text)
+        lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in written)
         found: list[Mention] = []
         at = 0
-        while at < len(folded):
-            end = self._longest(folded, at)
-            if end:
-                found.append(Mention(at, end, self._surface[folded[at:end]]))
-                at = end
+        while at < len(lower):
+            for length in self._lengths.get(lower[at], ()):
+                end = at + length
+                piece = written[at:end] if _is_abbreviation(written[at:end]) else lower[at:end]
+                if end <= len(lower) and piece in self._surface and self._bounded(lower, at, end):
+                    found.append(Mention(at, end, self._surface[piece]))
+                    at = end
+                    break
             else:
                 at += 1
         return found
-
-    def _longest(self, text: str, at: int) -> int:
-        for length in self._lengths.get(text[at], ()):
-            end = at + length
-            if end <= len(text) and text[at:end] in self._surface and self._bounded(text, at, end):
-                return end
-        return 0
 
     @staticmethod
     def _bounded(text: str, start: int, end: int) -> bool:
@@ -113,5 +118,5 @@ class Lexicon:
 
 
 def _fold(char: str) -> str:
-    folded = unicodedata.normalize("NFKC", char).lower()
+    folded = unicodedata.normalize("NFKC", char)
     return folded if len(folded) == 1 else char

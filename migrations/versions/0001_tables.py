@@ -74,17 +74,19 @@ CREATE TABLE runs (
     id UUID NOT NULL,
     note_id UUID NOT NULL,
     job_id UUID NOT NULL,
-    model_fingerprint TEXT NOT NULL,
-    prompt_fingerprint TEXT NOT NULL,
-    grammar_fingerprint TEXT NOT NULL,
-    terminology_fingerprint TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    grammar TEXT NOT NULL,
+    terminology TEXT NOT NULL,
+    version TEXT NOT NULL,
     seed BIGINT,
-    tokens_in BIGINT NOT NULL,
-    tokens_out BIGINT NOT NULL,
+    prompt_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
     duration_ms BIGINT NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_runs PRIMARY KEY (id),
-    CONSTRAINT ck_runs_not_negative CHECK (tokens_in >= 0 AND tokens_out >= 0 AND duration_ms >= 0),
+    CONSTRAINT ck_runs_not_negative CHECK (prompt_tokens >= 0 AND output_tokens >= 0 AND duration_ms >= 0),
     CONSTRAINT fk_runs_note_id FOREIGN KEY (note_id) REFERENCES notes (id) ON DELETE CASCADE,
     CONSTRAINT fk_runs_job_id FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE
 );
@@ -161,6 +163,7 @@ CREATE TABLE ssmix2_messages (
     kind TEXT NOT NULL,
     order_no TEXT NOT NULL,
     care_date DATE,
+    department TEXT NOT NULL,
     payload TEXT NOT NULL,
     CONSTRAINT pk_ssmix2_messages PRIMARY KEY (id),
     CONSTRAINT fk_ssmix2_messages_note_id FOREIGN KEY (note_id) REFERENCES notes (id) ON DELETE CASCADE,
@@ -178,12 +181,14 @@ CREATE TABLE reviews (
     decided_by TEXT NOT NULL,
     decided_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     CONSTRAINT pk_reviews PRIMARY KEY (id),
-    CONSTRAINT fk_reviews_resource_type_resource_id_resource_version FOREIGN KEY (resource_type, resource_id, resource_version)
+    CONSTRAINT fk_reviews_resource_type_resource_id_resource_version
+        FOREIGN KEY (resource_type, resource_id, resource_version)
         REFERENCES resources (type, id, version) ON DELETE CASCADE,
     CONSTRAINT ck_reviews_decision CHECK (decision IN ('accept', 'amend', 'reject')),
     CONSTRAINT ck_reviews_decided_by CHECK (decided_by <> '')
 );
-CREATE INDEX ix_reviews_resource_type_resource_id_resource_version ON reviews (resource_type, resource_id, resource_version);
+CREATE INDEX ix_reviews_resource_type_resource_id_resource_version
+    ON reviews (resource_type, resource_id, resource_version);
 
 CREATE TABLE code_system_releases (
     id UUID NOT NULL,
@@ -220,6 +225,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute(
-        "DROP TABLE concepts, code_system_releases, reviews, ssmix2_messages, resources, issues, statements, runs, jobs, notes"
-    )
+    op.execute("DROP TABLE concepts, code_system_releases, reviews, ssmix2_messages, resources, issues")
+    op.execute("DROP TABLE statements, runs, jobs, notes")

@@ -21,7 +21,9 @@ def upgrade() -> None:
     if connection.scalar(text("SELECT to_regclass('pgmq.meta') IS NOT NULL")):
         return
     # Past SQLAlchemy and without parameters: the script is many statements and full of % and : signs.
-    connection.connection.driver_connection.execute(get_embedded_install_sql())
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(get_embedded_install_sql())
 
 
 def downgrade() -> None:

@@ -27,7 +27,8 @@ class SampleMessage:
     kind: str
     order_no: str
     care_date: datetime.date | None
-    payload: str
+    department: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,23 @@ def convert(note: ChartNote, source: str) -> SampleConversion:
     value = {"value": Decimal("1.10"), "unit": "%"}
     return SampleConversion(
         run={
-            "model_fingerprint": "sha256:model",
-            "prompt_fingerprint": "sha256:prompt",
-            "grammar_fingerprint": "sha256:grammar",
-            "terminology_fingerprint": "sha256:terminology",
+            "id": str(uuid4()),
+            "model": "0123456789abcdef",
+            "prompt": "0123456789abcdef",
+            "grammar": "0123456789abcdef",
+            "terminology": "0123456789ab",
+            "version": "0.0.0",
             "seed": 0,
-            "tokens_in": 10,
-            "tokens_out": 5,
+            "prompt_tokens": 10,
+            "output_tokens": 5,
             "duration_ms": 3,
+            "started_at": datetime.datetime.now(datetime.UTC),
         },
         statements=[Statement(kind=Kind.LAB, fields={Field.NAME: EvidenceSpan(start=0, end=5, quote=quote)})],
         resources=[
             {"resourceType": "Observation", "id": f"obs-{note.id}"[:64], "valueQuantity": value},
             {"resourceType": "Patient", "id": f"pat-{note.patient.id}"},
         ],
-        messages=[SampleMessage("OML-01", "000000000000001", note.date, "MSH|^~\\&|\r")],
+        messages=[SampleMessage("OML-11", "000000000000001", note.date, "01", "MSH|^~\\&|\r")],
         issues=[Issue(severity=Severity.WARNING, code=IssueType.NOT_FOUND, text="no code", start=0, end=5)],
     )

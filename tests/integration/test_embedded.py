@@ -60,8 +60,9 @@ def data_dir(open_dir: Path) -> Path:
 
 def test_a_fresh_server_is_safe_and_speaks_utf8(data_dir: Path) -> None:
     with embedded_postgres(data_dir) as url, psycopg.connect(url) as connection:
+
         def show(name: str) -> str:
-            row = connection.execute(f"SHOW {name}").fetchone()  # type: ignore[call-overload]
+            row = connection.execute(f"SHOW {name}").fetchone()
             assert row is not None
             return str(row[0])
 
@@ -69,7 +70,9 @@ def test_a_fresh_server_is_safe_and_speaks_utf8(data_dir: Path) -> None:
         assert show("server_encoding") == "UTF8"
         assert show("listen_addresses") == "127.0.0.1"
         assert show("unix_socket_directories") == ""
-        assert connection.execute("SELECT datlocale FROM pg_database WHERE datname = 'hyojun'").fetchone() == ("C.UTF-8",)
+        assert connection.execute("SELECT datlocale FROM pg_database WHERE datname = 'hyojun'").fetchone() == (
+            "C.UTF-8",
+        )
         without_password = url.split("//")[1].split("@")[1]
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(f"postgresql://hyojun@{without_password}", connect_timeout=5)
@@ -100,11 +103,12 @@ def test_it_stops_when_its_parent_is_killed(data_dir: Path) -> None:
     parent, url = hold(data_dir)
     server = postmaster(data_dir)
     assert alive(server)
-    with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT word FROM kept").fetchone() == ("標準",)
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        assert wait_until(lambda: not alive(server)), "an open connection must not keep it"
+    connection = psycopg.connect(url)
+    assert connection.execute("SELECT word FROM kept").fetchone() == ("標準",)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    assert wait_until(lambda: not alive(server)), "an open connection must not keep it"
+    connection.close()
     assert "database system is shut down" in (data_dir / "postgres" / "server.log").read_text().splitlines()[-1]
 
 
@@ -141,8 +145,9 @@ def test_a_crashed_server_recovers_and_a_stale_pid_file_harms_no_stranger(data_d
     parent.wait()
     assert wait_until(lambda: not alive(server))
     pid_file = data_dir / "postgres" / "data" / "postmaster.pid"
-    with Supervised(["sleep", "600"]) as stranger:
-        sleeper = next(int(p.name) for p in Path("/proc").glob("[0-9]*") if _cmdline(p) == ["sleep", "600"])
+    with Supervised(["sleep", "613"]) as stranger:
+        assert wait_until(lambda: _processes("sleep", "613") != [])
+        sleeper = _processes("sleep", "613")[0]
         lines = pid_file.read_text().split("\n")
         pid_file.write_text("\n".join([str(sleeper), *lines[1:]]))
         with embedded_postgres(data_dir) as url, psycopg.connect(url) as connection:
@@ -151,11 +156,15 @@ def test_a_crashed_server_recovers_and_a_stale_pid_file_harms_no_stranger(data_d
     assert not alive(sleeper)
 
 
-def _cmdline(process: Path) -> list[str]:
-    try:
-        return (process / "cmdline").read_text().split("\0")[:-1]
-    except OSError:
-        return []
+def _processes(*argv: str) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cmdline").read_text().split("\0")[:-1] == list(argv):
+                found.append(int(process.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another account")

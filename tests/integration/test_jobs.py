@@ -4,8 +4,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,13 +16,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sample_conversion import SampleConversion, convert, make_note
 from sqlalchemy import func, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
 from app import jobs
 from app.db import Database, json_dumps, json_loads, migrate
 from app.dispatch import DISPATCH_LOCK, Dispatcher, dispatch_tick
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
-from app.jobs import Claim, Policy
+from app.jobs import Claim, Convert, Policy
 from models import Base, Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
 from schemas.job import JobState
 from schemas.note import ChartNote
@@ -196,7 +198,7 @@ def test_decimals_keep_their_digits(database: Database) -> None:
     value = content["valueQuantity"]["value"]
     assert isinstance(value, Decimal) and str(value) == "1.10"
     assert json_dumps(content).endswith('"valueQuantity":{"unit":"%","value":1.10}}')
-    assert json_dumps(json_loads('[1.0,0.50,-0.0012300,12345678901234567890.10]')) == (
+    assert json_dumps(json_loads("[1.0,0.50,-0.0012300,12345678901234567890.10]")) == (
         "[1.0,0.50,-0.0012300,12345678901234567890.10]"
     )
     with pytest.raises(TypeError):
@@ -227,23 +229,46 @@ def test_a_worker_that_was_overtaken_is_fenced_off(database: Database) -> None:
         assert jobs.extend(session, fast, 30)
         assert jobs.fail(session, slow, "late", retryable=True, policy=POLICY) is None
     with pytest.raises(Conflict), database.session_scope() as session:
-        jobs.complete(session, slow, convert(slow.note, slow.source))
+        jobs.complete(session, slow, convert(slow.note, source=slow.source))
     assert count(database, Run, job_id=job_id) == 0
     with database.session_scope() as session:
-        jobs.complete(session, fast, convert(fast.note, fast.source))
+        jobs.complete(session, fast, convert(fast.note, source=fast.source))
     assert job(database, job_id).state == "done"
     assert count(database, Run, job_id=job_id) == 1
 
 
 def test_completion_is_all_or_nothing(database: Database) -> None:
     def broken(note: ChartNote, source: str) -> SampleConversion:
-        good = convert(note, source)
+        good = convert(note, source=source)
         return SampleConversion(good.run, good.statements, [*good.resources, {"resourceType": "Patient", "id": "名前"}])
 
     job_id = submit(database)
     assert jobs.run(database, job_id, broken, worker=W, policy=POLICY) == JobState.QUEUED
     assert count(database, Run, job_id=job_id) == 0 and count(database, Resource, job_id=job_id) == 0
     assert job(database, job_id).reason == "IntegrityError"
+
+
+class _Restarting(Database):
+    """A database whose second and third transaction find the server away."""
+
+    calls = 0
+
+    @contextmanager
+    def session_scope(self) -> Iterator[Session]:
+        self.calls += 1
+        if self.calls in (2, 3):
+            raise OperationalError("COMMIT", None, ConnectionError())
+        with super().session_scope() as session:
+            yield session
+
+
+def test_work_is_kept_while_the_database_restarts(database_url: str, database: Database) -> None:
+    job_id = submit(database)
+    restarting = _Restarting(database_url)
+    assert jobs.run(restarting, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
+    assert restarting.calls == 4
+    assert job(database, job_id).attempts == 1 and count(database, Run, job_id=job_id) == 1
+    restarting.dispose()
 
 
 def test_a_resource_written_again_becomes_its_next_version(fresh_database: Database) -> None:
@@ -267,7 +292,7 @@ def test_the_heartbeat_keeps_a_job_longer_than_its_lease(database: Database) -> 
     def slow(note: ChartNote, source: str) -> SampleConversion:
         time.sleep(1.5)
         stolen.append(claim(database, job_id, short))
-        return convert(note, source)
+        return convert(note, source=source)
 
     assert jobs.run(database, job_id, slow, worker=W, policy=short) == JobState.DONE
     assert stolen == [None]
@@ -279,7 +304,7 @@ def test_cancelling_a_running_job_refuses_its_result(database: Database) -> None
     def cancelled_meanwhile(note: ChartNote, source: str) -> SampleConversion:
         with database.session_scope() as session:
             jobs.cancel(session, job_id)
-        return convert(note, source)
+        return convert(note, source=source)
 
     assert jobs.run(database, job_id, cancelled_meanwhile, worker=W, policy=POLICY) is None
     assert job(database, job_id).state == "cancelled"
@@ -295,7 +320,7 @@ def test_cancelling_a_running_job_refuses_its_result(database: Database) -> None
         jobs.requeue(session, uuid4())
 
 
-def raising(error: Exception) -> Callable[[ChartNote, str], SampleConversion]:
+def raising(error: Exception) -> Convert:
     def converter(note: ChartNote, source: str) -> SampleConversion:
         raise error
 
@@ -309,7 +334,10 @@ def test_failures_are_tried_again_only_while_it_may_help(database: Database) -> 
         assert state == JobState.QUEUED
         row = job(database, passing)
         assert row.attempts == attempt and row.run_after > row.queued_at
-    assert jobs.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY) == JobState.FAILED
+    assert (
+        jobs.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY)
+        == JobState.FAILED
+    )
     assert job(database, passing).reason == "Unavailable: model server is away"
     assert claim(database, passing) is None
 

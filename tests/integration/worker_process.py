@@ -1,6 +1,7 @@
 """A real worker with a converter for tests; started as a process of its own, settings from the environment.
 
-Every start of a conversion leaves a file in $STARTED_DIR. A note of the department `slow` hangs in its first start only.
+Every start of a conversion leaves a file in $STARTED_DIR. A note of the department
+`slow` hangs in its first start only.
 """
 
 import os
@@ -24,7 +25,7 @@ def converter(settings: Settings, database: Database) -> Convert:
         (STARTED / f"{note.id}.{os.getpid()}").touch()
         if note.department == "slow" and first:
             time.sleep(600)
-        return convert(note, source)
+        return convert(note, source=source)
 
     return marked
 

@@ -162,7 +162,7 @@ def _content(rng: random.Random, names: Names, ctx: Context, key: str) -> list[L
         lines = _SECTIONS[key](rng, names, ctx)
     while key in _FACTUAL and rng.random() < (0.3 if len(lines) < 3 else 0.08):
         lines = lines + _SECTIONS[key](rng, names, ctx)
-    if rng.random() < 0.22:
+    if rng.random() < 0.15:
         lines = lines + (_SECTIONS["any"](rng, names, ctx) if rng.random() < 0.6 else _paragraph(rng, names, ctx, {"plain": 1}, 1))
     return lines
 
@@ -313,7 +313,7 @@ def _folded(rng: random.Random, lines: list[Line]) -> list[Line]:
 
 
 def _style(rng: random.Random, document_type: str) -> dict[str, str]:
-    forms = {"headed": 46.0, "soap": 10.0, "bare": 14.0, "prose": 9.0, "paragraph": 9.0, "empty": 12.0}
+    forms = {"headed": 52.0, "soap": 10.0, "bare": 14.0, "prose": 10.0, "paragraph": 7.0, "empty": 7.0}
     if document_type == "progress":
         forms |= {"soap": 40, "headed": 25}
     return {

@@ -1,0 +1,334 @@
+"""Is a resource right? Structure by fhir.resources, and the rules that it lets pass.
+
+fhir.resources has no R4; its R4B classes equal R4 for every resource written here. It checks structure and formats but
+no binding, no invariant, no reference and no code. Profiles are not checked here.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from fhir.resources.R4B import get_fhir_model_class
+from pydantic import BaseModel, ValidationError
+
+from app.errors import InvalidInput
+from app.fhir import codes
+from app.fhir.elements import Json
+from schemas.issue import Issue, IssueType, Severity
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+
+# Required bindings of R4 (value sets of the same names); path from the resource, [] for every item of a list.
+_CODES: dict[str, dict[str, str]] = {
+    "Patient": {
+        "gender": "male female other unknown",
+        "name[].use": "usual official temp nickname anonymous old maiden",
+    },
+    "DocumentReference": {
+        "status": "current superseded entered-in-error",
+        "docStatus": "preliminary final amended entered-in-error",
+    },
+    "Condition": {
+        "clinicalStatus.coding[].code": "active recurrence relapse inactive remission resolved",
+        "verificationStatus.coding[].code":
+            "unconfirmed provisional differential confirmed refuted entered-in-error",
+    },
+    "AllergyIntolerance": {
+        "clinicalStatus.coding[].code": "active inactive resolved",
+        "verificationStatus.coding[].code": "unconfirmed confirmed refuted entered-in-error",
+        "category[]": "food medication environment biologic",
+        "type": "allergy intolerance",
+        "criticality": "low high unable-to-assess",
+    },
+    "FamilyMemberHistory": {"status": "partial completed entered-in-error health-unknown"},
+    "Observation": {
+        "status": "registered preliminary final amended corrected cancelled entered-in-error unknown",
+        "valueQuantity.comparator": "< <= >= >",
+    },
+    "MedicationRequest": {
+        "status": "active on-hold cancelled completed entered-in-error stopped draft unknown",
+        "intent": "proposal plan order original-order reflex-order filler-order instance-order option",
+        "dosageInstruction[].timing.repeat.periodUnit": "s min h d wk mo a",
+    },
+    "Provenance": {"entity[].role": "derivation revision quotation source removal"},
+    "Bundle": {
+        "type": "document message transaction transaction-response batch batch-response history searchset collection",
+    },
+}  # fmt: skip
+
+
+def check(resource: Json, *, text: str | None = None) -> list[Issue]:
+    """Everything wrong with a resource or Bundle, empty when nothing is; never raises for bad content.
+
+    `text`: the note, for the bounds of evidence; a Bundle brings its own in its DocumentReference. Issues name the
+    FHIRPath of the place and never a value.
+    """
+    found = _Findings()
+    try:
+        if resource.get("resourceType") == "Bundle":
+            _check_bundle(resource, text, found)
+        else:
+            _check_resource(resource, _type(resource), found)
+            _check_evidence(resource, _type(resource), None if text is None else len(text), found)
+    except RecursionError:
+        found.add(IssueType.STRUCTURE, _type(resource), "nested too deep")
+    return found.issues
+
+
+def assert_known_codes(resource: Json, allowed: set[tuple[str, str]]) -> None:
+    """Raises InvalidInput when a Coding is neither in `allowed` (the codings of the records, as system and code) nor in
+    the closed lists and dummy codes of the standards: a code may come from a table only."""
+    unknown = [
+        path
+        for path, coding in _codings(resource, _type(resource))
+        if (key := (str(coding.get("system")), str(coding.get("code")))) not in allowed
+        and key not in codes.CLOSED
+        and not (key[0] == codes.LOCAL_LAB and codes.LOCAL_LAB_CODE.fullmatch(key[1]))
+    ]
+    if unknown:
+        raise InvalidInput(f"codes that no table holds: {', '.join(unknown)}")
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.issues: list[Issue] = []
+
+    def add(self, code: IssueType, path: str, what: str, severity: Severity = Severity.ERROR) -> None:
+        self.issues.append(Issue(severity=severity, code=code, text=f"{path}: {what}"))
+
+
+def _type(resource: Json) -> str:
+    """A name that is safe to show: what is not a known type name may be anything."""
+    name = resource.get("resourceType")
+    return name if isinstance(name, str) and _model(name) is not None else "Resource"
+
+
+@lru_cache(maxsize=256)
+def _model(resource_type: str) -> type[BaseModel] | None:
+    if not re.fullmatch(r"[A-Z][A-Za-z]{2,40}", resource_type):
+        return None
+    try:
+        model: type[BaseModel] = get_fhir_model_class(resource_type)
+    except (KeyError, ValueError, LookupError):
+        return None
+    return model
+
+
+# --- one resource ----------------------------------------------------------------------------------------------------
+
+
+def _check_resource(resource: Json, path: str, found: _Findings) -> None:
+    _check_structure(resource, path, found)
+    _check_empty(resource, path, found)
+    _check_codes(resource, path, found)
+    for where, coding in _codings(resource, path):
+        for part in ("system", "code", "display"):
+            if not isinstance(value := coding.get(part), str) or not value.strip():
+                # FHIR allows a code without display; the eCS profiles do not.
+                severity = Severity.WARNING if part == "display" else Severity.ERROR
+                found.add(IssueType.REQUIRED, f"{where}.{part}", "missing or blank", severity)
+    for key, (rule, holds) in _INVARIANTS.get(str(resource.get("resourceType")), {}).items():
+        if not holds(resource):
+            found.add(IssueType.BUSINESS_RULE, path, f"{key} {rule}")
+    for where, node in _nodes(resource, path):
+        if "code" in node and "value" in node and "unit" in node and "system" not in node:
+            found.add(IssueType.BUSINESS_RULE, where, "qty-3 a unit code without its system")
+    contained = {f"#{r.get('id')}" for r in _list(resource.get("contained"))}
+    for where, reference in _references(resource, path):
+        if reference.startswith("#") and reference not in contained:
+            found.add(IssueType.NOT_FOUND, where, "no such contained resource")
+
+
+def _check_structure(resource: Json, path: str, found: _Findings) -> None:
+    model = _model(resource["resourceType"]) if isinstance(resource.get("resourceType"), str) else None
+    if model is None:
+        found.add(IssueType.STRUCTURE, path, "not a resource type of FHIR R4")
+        return
+    for inner, part in enumerate(_list(resource.get("contained"))):
+        if not isinstance(name := part.get("resourceType"), str) or _model(name) is None:
+            found.add(IssueType.STRUCTURE, f"{path}.contained[{inner}]", "not a resource type of FHIR R4")
+            return  # fhir.resources raises KeyError for it
+    if "id" in resource and not (isinstance(resource["id"], str) and _ID.fullmatch(resource["id"])):
+        found.add(IssueType.VALUE, f"{path}.id", "not a FHIR id")
+    try:
+        model.model_validate(resource)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            kind = IssueType.REQUIRED if "missing" in fault["type"] else IssueType.STRUCTURE
+            # A field name of an `extra_forbidden` fault is content of the caller: only its parent is named.
+            place = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
+            found.add(kind, path + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place), fault["type"])
+    except (KeyError, LookupError):
+        found.add(IssueType.STRUCTURE, path, "not a resource of FHIR R4")
+
+
+def _check_empty(resource: Json, path: str, found: _Findings) -> None:
+    for where, value in _walk(resource, path):
+        if value is None or value == [] or value == {}:
+            found.add(IssueType.STRUCTURE, where, "empty")
+        elif isinstance(value, str) and not value.strip():
+            found.add(IssueType.VALUE, where, "blank")
+        elif isinstance(value, float):
+            found.add(IssueType.VALUE, where, "a float has lost its digits")
+
+
+def _check_codes(resource: Json, path: str, found: _Findings) -> None:
+    for where, allowed in _CODES.get(str(resource.get("resourceType")), {}).items():
+        for value in _at(resource, where.split(".")):
+            if value not in allowed.split():
+                found.add(IssueType.CODE_INVALID, f"{path}.{where}", "not in the required value set")
+
+
+def _status(resource: Json, element: str) -> set[str]:
+    return {str(code) for code in _at(resource, [element, "coding[]", "code"])}
+
+
+def _con_4(resource: Json) -> bool:
+    abated = any(key.startswith("abatement") for key in resource)
+    return not abated or bool(_status(resource, "clinicalStatus") & {"inactive", "resolved", "remission"})
+
+
+def _ait(resource: Json) -> bool:
+    wrong = "entered-in-error" in _status(resource, "verificationStatus")
+    return wrong != ("clinicalStatus" in resource)
+
+
+def _has_value(resource: Json) -> bool:
+    return any(key.startswith("value") for key in resource)
+
+
+_INVARIANTS: dict[str, dict[str, tuple[str, Callable[[Json], bool]]]] = {
+    "Condition": {
+        "con-4": ("an abated condition is inactive, resolved or in remission", _con_4),
+        "con-5": (
+            "no clinicalStatus when entered in error",
+            lambda r: "entered-in-error" not in _status(r, "verificationStatus") or "clinicalStatus" not in r,
+        ),
+    },
+    "AllergyIntolerance": {"ait-1/2": ("clinicalStatus unless entered in error", _ait)},
+    "Observation": {
+        "obs-6": ("no dataAbsentReason beside a value", lambda r: not ("dataAbsentReason" in r and _has_value(r))),
+        "clins-value": ("a value or a dataAbsentReason", lambda r: "dataAbsentReason" in r or _has_value(r)),
+    },
+    "DocumentReference": {
+        "att-1": (
+            "contentType beside data",
+            lambda r: all("contentType" in a for a in _list(_at(r, ["content[]", "attachment"])) if "data" in a),
+        ),
+    },
+}
+
+
+# --- Bundle ----------------------------------------------------------------------------------------------------------
+
+
+def _check_bundle(bundle: Json, text: str | None, found: _Findings) -> None:
+    entries = _list(bundle.get("entry"))
+    shell = dict(bundle)
+    if entries and len(entries) == len(bundle["entry"]):
+        shell["entry"] = [{k: v for k, v in entry.items() if k != "resource"} | _STUB for entry in entries]
+    _check_structure(shell, "Bundle", found)
+    _check_codes(bundle, "Bundle", found)
+    urls = [e.get("fullUrl") for e in entries]
+    if len(set(map(str, urls))) != len(urls):
+        found.add(IssueType.BUSINESS_RULE, "Bundle.entry", "bdl-7 fullUrl stands twice")
+    known = {str(url) for url in urls}
+    members: list[tuple[str, Json]] = []
+    for position, entry in enumerate(entries):
+        path = f"Bundle.entry[{position}]"
+        resource = entry.get("resource")
+        if not isinstance(resource, dict):
+            found.add(IssueType.REQUIRED, f"{path}.resource", "missing")
+            continue
+        known.add(f"{resource.get('resourceType')}/{resource.get('id')}")
+        members.append((f"{path}.resource", resource))
+        url = entry.get("fullUrl")
+        if isinstance(url, str) and url.startswith("urn:uuid:") and url != f"urn:uuid:{resource.get('id')}":
+            found.add(IssueType.VALUE, f"{path}.fullUrl", "not the id of its resource")
+    for path, resource in members:
+        if text is None and resource.get("resourceType") == "DocumentReference":
+            text = _attached_text(resource, path, found)
+    for path, resource in members:
+        _check_resource(resource, path, found)
+        _check_evidence(resource, path, None if text is None else len(text), found)
+        for where, reference in _references(resource, path):
+            if not reference.startswith("#") and reference not in known:
+                found.add(IssueType.NOT_FOUND, where, "reference does not resolve in the Bundle")
+
+
+_STUB = {"resource": {"resourceType": "Basic", "code": {"text": "checked apart"}}}
+
+
+def _attached_text(document: Json, path: str, found: _Findings) -> str | None:
+    for data in _at(document, ["content[]", "attachment", "data"]):
+        try:
+            return base64.b64decode(data, validate=True).decode()
+        except (binascii.Error, ValueError, TypeError):
+            found.add(IssueType.VALUE, f"{path}.content.attachment.data", "not base64 of UTF-8 text")
+    return None
+
+
+def _check_evidence(resource: Json, path: str, length: int | None, found: _Findings) -> None:
+    """derivation-reference: whole, and inside the text when its length is known."""
+    for where, node in _nodes(resource, path):
+        if node.get("url") != codes.EVIDENCE:
+            continue
+        parts = {str(part.get("url")): part for part in _list(node.get("extension"))}
+        offset = parts.get("offset", {}).get("valueInteger")
+        count = parts.get("length", {}).get("valueInteger")
+        if "reference" not in parts or not isinstance(offset, int) or not isinstance(count, int):
+            found.add(IssueType.INCOMPLETE, where, "evidence without reference, offset or length")
+        elif offset < 0 or count < 1 or (length is not None and offset + count > length):
+            found.add(IssueType.VALUE, where, "evidence outside the text")
+
+
+# --- walking ---------------------------------------------------------------------------------------------------------
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value below `node` with its path, itself first; the padding null of a primitive's list is left out."""
+    yield path, node
+    if isinstance(node, dict):
+        for key, value in node.items():
+            # Keys of the caller are shown only when they look like an element name.
+            name = key if isinstance(key, str) and re.fullmatch(r"_?[A-Za-z]{1,64}", key) else "?"
+            yield from _walk(value, f"{path}.{name}")
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            if value is not None:
+                yield from _walk(value, f"{path}[{position}]")
+
+
+def _nodes(resource: Json, path: str) -> Iterator[tuple[str, Json]]:
+    return ((where, node) for where, node in _walk(resource, path) if isinstance(node, dict))
+
+
+def _references(resource: Json, path: str) -> Iterator[tuple[str, str]]:
+    for where, node in _nodes(resource, path):
+        if isinstance(reference := node.get("reference"), str):
+            yield f"{where}.reference", reference
+
+
+def _codings(resource: Json, path: str) -> Iterator[tuple[str, Json]]:
+    for where, node in _nodes(resource, path):
+        for position, coding in enumerate(_list(node.get("coding"))):
+            yield f"{where}.coding[{position}]", coding
+
+
+def _list(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _at(node: Any, path: list[str]) -> list[Any]:
+    """The values at a path of element names; `name[]` goes into each item of a list."""
+    if not path:
+        return [node]
+    name, rest = path[0].removesuffix("[]"), path[1:]
+    if not isinstance(node, dict) or name not in node:
+        return []
+    value = node[name]
+    items = value if path[0].endswith("[]") and isinstance(value, list) else [value]
+    return [found for item in items for found in _at(item, rest)]

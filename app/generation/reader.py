@@ -1,0 +1,221 @@
+"""A note through a model: prompt, grammar and generation, window by window.
+
+A model file that carries the key `hyojun.form` was trained on the statement form and reads a note by replaying it;
+any other model gets a system prompt that explains the form and the note as the user's message, in the chat template
+of its GGUF. Both write under the same grammar.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2.sandbox
+import llguidance
+
+from app.errors import InvalidInput, TooLong
+from app.generation import form, grammar, registry
+from app.generation.llama import Generated, LlamaCpp
+from app.generation.segments import fold, pieces
+from schemas.issue import Issue, IssueType, Severity
+from schemas.statement import Kind
+
+log = logging.getLogger(__name__)
+
+# Share of the context that replayed lines may take: each line may bring about two and a half times its own tokens
+# in statements (measured on synthetic notes, 95th percentile), and a chat model also sees the note in its prompt.
+_COMPACT_LINE_TOKENS = 420
+"""Line tokens a window for the compact form; the shipped model was trained on notes of up to 1,280 tokens in all."""
+_CHAT_SHARE = 6
+_OVERLAP_LINES = 5
+"""Lines that a window repeats from the one before, so that headings and table heads stay in view."""
+_LONG_LINE = 240
+"""A line longer than this many characters is read sentence by sentence."""
+_SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line (or a sentence of a long line) of a note: code-point offset of its start, and its text."""
+
+    start: int
+    text: str
+
+
+@dataclass
+class Reading:
+    """What a model wrote about a note. `lines` are what `Written.line` counts."""
+
+    lines: list[SourceLine]
+    written: list[form.Written]
+    issues: list[Issue] = field(default_factory=list)
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+    forced_tokens: int = 0
+    seconds: float = 0.0
+    windows: int = 0
+
+
+def source_lines(text: str) -> list[SourceLine]:
+    """Lines of `text` without their line ends; long ones are cut behind sentence ends."""
+    found: list[SourceLine] = []
+    at = 0
+    for line in text.split("\n"):
+        body = line.rstrip("\r")
+        if len(body) <= _LONG_LINE:
+            found.append(SourceLine(at, body))
+        else:
+            found += [SourceLine(at + m.start(), m[0]) for m in _SENTENCE.finditer(body)]
+        at += len(line) + 1
+    return found
+
+
+class NoteReader:
+    """A model and the way it writes the statement form. One note at a time.
+
+    Raises Unavailable when the model cannot be opened, InvalidInput when it has neither the form nor a chat template.
+    """
+
+    def __init__(self, model: LlamaCpp, *, max_seconds: float | None = 600.0) -> None:
+        self.model = model
+        self.max_seconds = max_seconds
+        trained_form = model.metadata("hyojun.form")
+        if trained_form is not None and trained_form != form.FORM_VERSION:
+            raise InvalidInput(f"the model writes form {trained_form}; this version reads {form.FORM_VERSION}")
+        self.compact = trained_form is not None
+        self.prompt = "" if self.compact else registry.prompt_text("uc1")
+        self.fingerprints = registry.fingerprints(model.path, self.prompt)
+        self._cache: dict[str, list[int]] = {}
+        if self.compact:
+            self._tokens = {text: self._single(text) for text in form.all_fragments()}
+            self.writing = grammar.compact(self._tokens.__getitem__, self._replay)
+        else:
+            template = model.chat_template()
+            if not template:
+                raise InvalidInput("the model file carries no chat template")
+            # The template comes with a model file from outside, so it runs in Jinja's sandbox.
+            environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+            self._template = environment.from_string(template)
+            self.writing = grammar.PLAIN
+
+    @classmethod
+    def open(cls, path: Path, *, context_tokens: int, threads: int, gpu_layers: int) -> "NoteReader":
+        return cls(LlamaCpp(path, context_tokens=context_tokens, threads=threads, gpu_layers=gpu_layers))
+
+    def read(
+        self,
+        text: str,
+        mentions: Sequence[tuple[int, int, Kind]],
+        document_type: str,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Reading:
+        """Statements of `text` as the model writes them.
+
+        `mentions`: dictionary mentions as code-point offsets into `text`, in order, without overlaps.
+        Raises TooLong when a single line cannot fit the model's context.
+        """
+        started = time.monotonic()
+        lines = source_lines(text)
+        reading = Reading(lines, [])
+        done = 0  # first line whose statements are still wanted
+        for first, last in self._windows(lines):
+            generated, written = self._window(lines, first, last, mentions, document_type, temperature, seed)
+            reading.windows += 1
+            reading.prompt_tokens += generated.prompt_tokens
+            reading.sampled_tokens += generated.sampled_tokens
+            reading.forced_tokens += generated.forced_tokens
+            reading.written += [w for w in written if w.line >= done]
+            done = last
+        reading.seconds = time.monotonic() - started
+        if reading.windows > 1:
+            text_of_issue = f"read in {reading.windows} overlapping parts"
+            reading.issues.append(Issue(severity=Severity.INFORMATION, code=IssueType.INFORMATIONAL, text=text_of_issue))
+        return reading
+
+    # -- one window -------------------------------------------------------------------------------------------
+
+    def _window(
+        self,
+        lines: list[SourceLine],
+        first: int,
+        last: int,
+        mentions: Sequence[tuple[int, int, Kind]],
+        document_type: str,
+        temperature: float,
+        seed: int,
+    ) -> tuple[Generated, list[form.Written]]:
+        planned = [self._plan(number, lines[number], mentions) for number in range(first, last)]
+        planned = [line for line in planned if line.text.strip()]
+        source = grammar.build(planned, self.writing)
+        spec = llguidance.grammar_from("lark", source)
+        prompt = self._prompt_for([lines[n].text for n in range(first, last)], document_type)
+        generated = self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
+        written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
+        if not complete:
+            raise TooLong("the model's output was cut off")
+        return generated, written
+
+    def _plan(self, number: int, line: SourceLine, mentions: Sequence[tuple[int, int, Kind]]) -> grammar.Line:
+        end = line.start + len(line.text)
+        inside = [(s - line.start, e - line.start, k) for s, e, k in mentions if s >= line.start and e <= end]
+        return grammar.Line(number, fold(line.text) if self.compact else line.text, tuple(inside))
+
+    def _prompt_for(self, texts: list[str], document_type: str) -> str | list[int]:
+        if self.compact:
+            known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
+            return [self.model.begin_token, self._tokens[form.document_open(known)]]
+        messages = [{"role": "system", "content": self.prompt}, {"role": "user", "content": "\n".join(texts)}]
+        return str(self._template.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token=""))
+
+    def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
+        """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""
+        budget = _COMPACT_LINE_TOKENS if self.compact else self.model.context_tokens // _CHAT_SHARE
+        sizes = [len(self._replay(form.escape(fold(line.text)))) + 4 if line.text.strip() else 0 for line in lines]
+        if max(sizes, default=0) * 4 > self.model.context_tokens:
+            raise TooLong(f"one line has {max(sizes)} tokens; the model's context holds {self.model.context_tokens}")
+        found: list[tuple[int, int]] = []
+        first = 0
+        while True:
+            last, used = first, 0
+            while last < len(lines) and (last == first or used + sizes[last] <= budget):
+                used += sizes[last]
+                last += 1
+            last = self._border(lines, first, last)
+            found.append((first, last))
+            if last >= len(lines):
+                return found
+            first = max(first + 1, last - _OVERLAP_LINES)
+            # The repeated lines may not eat the whole budget of the next window.
+            while first < last and sum(sizes[first : last + 1]) > budget:
+                first += 1
+
+    @staticmethod
+    def _border(lines: list[SourceLine], first: int, last: int) -> int:
+        """The end of a window, moved back to a blank line when one stands in its last third."""
+        if last >= len(lines):
+            return last
+        for candidate in range(last, first + max(2, (last - first) * 2 // 3), -1):
+            if not lines[candidate - 1].text.strip():
+                return candidate
+        return last
+
+    # -- tokens of the compact form ---------------------------------------------------------------------------
+
+    def _single(self, fragment: str) -> int:
+        tokens = self.model.tokenize(fragment, special=True)
+        if len(tokens) != 1:
+            raise InvalidInput("the model's vocabulary lacks a fragment of the statement form")
+        return tokens[0]
+
+    def _replay(self, text: str) -> list[int]:
+        found: list[int] = []
+        for piece in pieces(text):
+            tokens = self._cache.get(piece)
+            if tokens is None:
+                tokens = self._cache[piece] = self.model.tokenize(piece)
+            found += tokens
+        return found

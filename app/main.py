@@ -1,0 +1,62 @@
+"""The web application, put together; nothing runs at import. `hyojun serve` runs it under uvicorn."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import __version__
+from app.db import Database
+from app.errors import Unavailable
+from app.settings import Settings
+from app.web import outcome
+from app.web.api import api_router
+from app.web.fhir_api import fhir_router
+from app.web.pages import pages_router
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """`database`: default, the one of the settings. Nothing is connected before the first request.
+
+    Raises: InvalidInput without a DATABASE_URL.
+    """
+    database = database or Database(settings.require_database_url())
+    app = FastAPI(
+        title="Hyojun",
+        version=__version__,
+        summary="Japanese chart notes to FHIR (JP-CLINS, JP Core) and SS-MIX2",
+        redoc_url=None,
+        # A slash too many is no other resource: 404, not a redirect that some clients answer with a GET.
+        redirect_slashes=False,
+    )
+    app.include_router(pages_router(database, __version__, {"queue": _queue_check(settings, database)}))
+    app.include_router(api_router(database))
+    app.include_router(fhir_router(database, __version__))
+    outcome.install(app)
+    return app
+
+
+def _queue_check(settings: Settings, database: Database) -> Callable[[], None]:
+    """Is there a broker for the workers' messages? Accepting notes does not need it, converting them does."""
+
+    def pgmq() -> None:
+        try:
+            with database.session_scope() as session:
+                found = session.scalar(text("SELECT to_regclass('pgmq.meta') IS NOT NULL"))
+        except SQLAlchemyError:
+            raise Unavailable("the database does not answer") from None
+        if not found:
+            raise Unavailable("the schema pgmq is missing; run `hyojun migrate`")
+
+    def broker() -> None:
+        from kombu import Connection
+        from kombu.exceptions import KombuError
+
+        try:
+            with Connection(settings.broker_url, connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=2)
+        except (KombuError, OSError):
+            raise Unavailable("the broker does not answer") from None
+
+    return pgmq if settings.broker_url is None else broker

@@ -1,0 +1,95 @@
+"""The JSON API: notes in, jobs to look at, results out. Conversion happens in the workers, never here."""
+
+import io
+import re
+import zipfile
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app import fhir, jobs, results, ssmix2
+from app.db import Database
+from app.errors import InvalidInput
+from app.intake import note_from
+from app.web.wire import Body, fhir_response, json_body, json_response
+from schemas.note import ChartNote
+
+SOURCE_HEADER = "Hyojun-Source"
+_SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+
+_JSON = frozenset({"application/json"})
+_NOTE_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": ChartNote.model_json_schema()}}}
+}
+
+
+def source_of(*candidates: Any) -> str:
+    """The first stated name of the sending system. Raises: InvalidInput."""
+    source = next((candidate for candidate in candidates if candidate is not None), "api")
+    if not isinstance(source, str) or not _SOURCE.fullmatch(source):
+        raise InvalidInput("source: must be 1 to 100 ASCII letters, digits, . _ : / and -, the first a letter or digit")
+    return source
+
+
+def api_router(database: Database) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["notes"])
+
+    @router.post("/notes", status_code=202, openapi_extra=_NOTE_BODY)
+    def post_note(request: Request, body: Body) -> Response:
+        """Queues one note. 202 with its job; 200 with the existing job if this source sent the same note before.
+
+        The source is the key `source` or the header `Hyojun-Source`; keys that a note does not have are ignored.
+        """
+        value = json_body(request, body, _JSON)
+        note = note_from(value)
+        source = source_of(value.get("source"), request.headers.get(SOURCE_HEADER))
+        with database.session_scope() as session:
+            submission = jobs.submit(session, note, source)
+            status = results.job_status(session, submission.job_id)
+        return _job_response(status, 202 if submission.created else 200)
+
+    @router.get("/notes/{note_id}")
+    def get_note(note_id: UUID) -> Response:
+        """The note as received, and its jobs, newest first."""
+        with database.session_scope() as session:
+            return json_response(results.note_record(session, note_id))
+
+    @router.post("/notes/{note_id}/jobs", status_code=202)
+    def convert_again(note_id: UUID) -> Response:
+        """Queues a stored note once more, e.g. for another model; 200 with the open job if there is one."""
+        with database.session_scope() as session:
+            submission = jobs.resubmit(session, note_id)
+            status = results.job_status(session, submission.job_id)
+        return _job_response(status, 202 if submission.created else 200)
+
+    @router.get("/jobs/{job_id}")
+    def get_job(job_id: UUID) -> Response:
+        """State, attempts, times, issues, and how many statements and resources came out."""
+        with database.session_scope() as session:
+            return json_response(results.job_status(session, job_id))
+
+    @router.get("/notes/{note_id}/bundle")
+    def get_bundle(note_id: UUID) -> Response:
+        """A FHIR R4 Bundle (collection) of everything made of the note; 409 while no job has finished."""
+        with database.session_scope() as session:
+            result = results.note_result(session, note_id)
+        return fhir_response(fhir.collection(result.note, result.resources, timestamp=result.finished_at))
+
+    @router.get("/notes/{note_id}/ssmix2")
+    def get_ssmix2(note_id: UUID) -> Response:
+        """A zip of the note's files in an SS-MIX2 standardized storage; 409 while no job has finished."""
+        with database.session_scope() as session:
+            result = results.note_result(session, note_id)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for message in result.messages:
+                archive.writestr(str(ssmix2.path_of(message, result.finished_at)), ssmix2.encode(message.text))
+        headers = {"Content-Disposition": f'attachment; filename="{note_id}-ssmix2.zip"'}
+        return Response(packed.getvalue(), media_type="application/zip", headers=headers)
+
+    return router
+
+
+def _job_response(status: dict[str, Any], code: int) -> Response:
+    return json_response(status, code, {"Location": f"/api/jobs/{status['id']}"})

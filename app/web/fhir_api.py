@@ -1,0 +1,266 @@
+"""The FHIR face: a DocumentReference in, a Task to follow, resources out. No search.
+
+Source of the REST rules: https://hl7.org/fhir/R4/http.html (create, read, mime-type, Status-Codes).
+"""
+
+import base64
+import binascii
+import hashlib
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from app import jobs, results
+from app.db import Database
+from app.errors import InvalidInput, NotFound
+from app.fhir.codes import DOCUMENT_TYPE, LOINC
+from app.intake import note_from
+from app.web.api import SOURCE_HEADER, source_of
+from app.web.outcome import malformed
+from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, json_body
+from schemas.job import JobState
+from schemas.note import DocumentType
+
+DOCUMENT_TYPES = "urn:hyojun:document-type"
+"""Code system of `DocumentType`."""
+
+# The other way round from what conversions write; where several of our types share a code, the first one.
+_LOINC = {coding.code: type_ for type_, coding in reversed(DOCUMENT_TYPE.items())}
+_TASK_STATUS = {
+    JobState.QUEUED: "requested",
+    JobState.RUNNING: "in-progress",
+    JobState.DONE: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+CAPABILITIES_DATE = "2026-11-22"
+"""When what `/fhir/metadata` says last changed."""
+READABLE = (
+    "AllergyIntolerance", "Condition", "DocumentReference", "FamilyMemberHistory", "MedicationRequest",
+    "MedicationStatement", "Observation", "Organization", "Patient", "Practitioner", "Provenance", "Specimen",
+)  # fmt: skip
+"""Types that a conversion can write; `Task` is the view of a job."""
+
+
+def fhir_router(database: Database, version: str) -> APIRouter:
+    router = APIRouter(prefix="/fhir", tags=["fhir"])
+
+    @router.post("/DocumentReference", status_code=202)
+    def create_document_reference(request: Request, body: Body) -> Response:
+        """Queues the note that the DocumentReference holds; the Task of its job tells when the resources are there.
+
+        202, or 200 if the same source sent the same note before. Location is the Task. The source is `meta.source` or
+        the header `Hyojun-Source`.
+        """
+        check_fhir_format(request)
+        resource = json_body(request, body, FHIR_TYPES)
+        if not isinstance(resource, dict) or resource.get("resourceType") != "DocumentReference":
+            raise malformed("the body must be a DocumentReference")
+        note = note_from(_note_fields(resource))
+        stated = _at(resource, "meta", "source")
+        source = source_of(stated, request.headers.get(SOURCE_HEADER), "fhir")
+        with database.session_scope() as session:
+            submission = jobs.submit(session, note, source)
+            task = _task(results.job_status(session, submission.job_id), note.id)
+        return fhir_response(task, 202 if submission.created else 200, {"Location": _url(request, "Task", task["id"])})
+
+    @router.get("/metadata")
+    def metadata(request: Request) -> Response:
+        """The CapabilityStatement."""
+        check_fhir_format(request)
+        return fhir_response(_capabilities(version))
+
+    @router.get("/Task/{task_id}")
+    def read_task(request: Request, task_id: UUID) -> Response:
+        """A job, as a Task; its outputs are the resources that it wrote."""
+        check_fhir_format(request)
+        with database.session_scope() as session:
+            status = results.job_status(session, task_id)
+            record = results.note_record(session, status["note_id"])
+            written = results.job_resources(session, task_id)
+        return fhir_response(_task(status, record["note"]["id"], written))
+
+    @router.get("/{resource_type}/{resource_id}")
+    def read(request: Request, resource_type: str, resource_id: str) -> Response:
+        """The newest version, with its weak ETag."""
+        check_fhir_format(request)
+        if resource_type not in READABLE:
+            raise NotFound("this server has no resources of that type")
+        with database.session_scope() as session:
+            stored = results.get_resource(session, resource_type, resource_id)
+        etag = f'W/"{stored.version}"'
+        headers = {"ETag": etag, "Last-Modified": format_datetime(stored.created_at, usegmt=True)}
+        if etag in (part.strip() for part in request.headers.get("if-none-match", "").split(",")):
+            return Response(status_code=304, headers=headers)
+        meta = stored.content.get("meta", {})
+        meta = {**meta, "versionId": str(stored.version), "lastUpdated": _instant(stored.created_at)}
+        return fhir_response({**stored.content, "meta": meta}, 200, headers)
+
+    return router
+
+
+def _note_fields(resource: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a note from the elements of a DocumentReference; what is not stated is left out, and then missed."""
+    text = _text(resource)
+    patient = _patient(resource)
+    identifier = _at(resource, "masterIdentifier", "value") or _at(resource, "identifier", 0, "value")
+    if identifier is None:
+        # A document without an identifier gets one that is the same when it is sent again.
+        identifier = "doc-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    elif isinstance(identifier, str):
+        identifier = identifier.removeprefix("urn:uuid:").removeprefix("urn:oid:")
+    # When the care took place, else when the document was made; the day is the one that was written, in its own zone.
+    written = _at(resource, "context", "period", "start") or _at(resource, "date")
+    setting = _at(resource, "context", "practiceSetting") or {}
+    fields = {
+        "id": identifier,
+        "document_type": _document_type(resource),
+        "department": _at(setting, "text") or _at(setting, "coding", 0, "display"),
+        "date": written[:10] if isinstance(written, str) else written,
+        "patient": patient,
+        "text": text,
+    }
+    missing = {"department": "context.practiceSetting", "date": "context.period.start or date", "document_type": "type"}
+    for name, element in missing.items():
+        if fields[name] is None:
+            raise InvalidInput(f"{element}: is missing, and Hyojun needs it")
+    return fields
+
+
+def _text(resource: dict[str, Any]) -> str:
+    content = resource.get("content")
+    if not isinstance(content, list) or len(content) != 1:
+        raise InvalidInput("content: must hold one attachment")
+    attachment = _at(content, 0, "attachment")
+    kind, data = _at(attachment, "contentType"), _at(attachment, "data")
+    media, _, parameters = str(kind or "").replace(" ", "").lower().partition(";")
+    if media != "text/plain" or parameters not in ("", "charset=utf-8"):
+        raise InvalidInput("content.attachment.contentType: must be text/plain; charset=utf-8")
+    if not isinstance(data, str):
+        raise InvalidInput("content.attachment.data: is missing; a url is not followed")
+    try:
+        raw = base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise malformed("content.attachment.data: is not base64") from None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise malformed(f"content.attachment.data: is not UTF-8: byte {error.start}") from None
+
+
+def _patient(resource: dict[str, Any]) -> dict[str, Any]:
+    """The contained Patient of `subject`, as the `patient` of a note."""
+    reference = _at(resource, "subject", "reference")
+    contained = resource.get("contained")
+    found = [
+        item
+        for item in (contained if isinstance(contained, list) else [])
+        if isinstance(item, dict) and item.get("resourceType") == "Patient"
+    ]
+    if isinstance(reference, str):
+        found = [item for item in found if reference == f"#{item.get('id')}"]
+    if len(found) != 1:
+        raise InvalidInput("subject: must name the one contained Patient, with identifier, name and birthDate")
+    patient = found[0]
+    name = _name(patient)
+    given = name.get("given")
+    fields = {
+        "id": _at(resource, "subject", "identifier", "value") or _at(patient, "identifier", 0, "value"),
+        "family": name.get("family"),
+        "given": " ".join(given) if isinstance(given, list) and all(isinstance(part, str) for part in given) else None,
+        "sex": patient.get("gender", "unknown"),
+        "birth_date": patient.get("birthDate"),
+    }
+    missing = {"id": "identifier", "family": "name.family", "given": "name.given", "birth_date": "birthDate"}
+    for field, element in missing.items():
+        if fields[field] is None:
+            raise InvalidInput(f"subject: the Patient's {element} is missing, and Hyojun needs it")
+    return fields
+
+
+def _name(patient: dict[str, Any]) -> dict[str, Any]:
+    """The name in kanji (iso21090-EN-representation IDE, as JP Core writes it), else the first."""
+    names = [name for name in patient.get("name") or [] if isinstance(name, dict)]
+    for name in names:
+        if any(isinstance(e, dict) and e.get("valueCode") == "IDE" for e in name.get("extension") or []):
+            return name
+    return names[0] if names else {}
+
+
+def _document_type(resource: dict[str, Any]) -> str | None:
+    """A code of ours, or a LOINC code that means one. Raises: InvalidInput for codes that are neither."""
+    codings = _at(resource, "type", "coding")
+    codings = [coding for coding in codings if isinstance(coding, dict)] if isinstance(codings, list) else []
+    for coding in codings:
+        system, code = coding.get("system"), coding.get("code")
+        if system in (None, DOCUMENT_TYPES) and code in set(DocumentType):
+            return str(code)
+        if system == LOINC and isinstance(code, str) and code in _LOINC:
+            return _LOINC[code].value
+    if not codings:
+        return None
+    raise InvalidInput(f"type: no coding is known; {DOCUMENT_TYPES} has " + ", ".join(DocumentType))
+
+
+def _at(value: Any, *path: str | int) -> Any:
+    """The element at `path`, or None where the way there ends."""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, list) and len(value) > step else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _task(status: dict[str, Any], external_id: str, written: list[tuple[str, str]] | None = None) -> dict[str, Any]:
+    """Source: https://hl7.org/fhir/R4/task.html; the job's reason and issues become statusReason and notes."""
+    timings = status["timings"]
+    changed = timings["finished_at"] or timings["started_at"] or timings["queued_at"]
+    task: dict[str, Any] = {
+        "resourceType": "Task",
+        "id": str(status["id"]),
+        "meta": {"lastUpdated": _instant(changed)},
+        "status": _TASK_STATUS[JobState(status["state"])],
+        "intent": "order",
+        "focus": {"type": "DocumentReference", "identifier": {"value": external_id}},
+        "authoredOn": _instant(timings["queued_at"]),
+        "lastModified": _instant(changed),
+    }
+    if status["reason"]:
+        task["statusReason"] = {"text": status["reason"]}
+    if status["issues"]:
+        task["note"] = [{"text": f"{issue['severity']} {issue['code']}: {issue['text']}"} for issue in status["issues"]]
+    if written:
+        task["output"] = [
+            {"type": {"text": type_}, "valueReference": {"reference": f"{type_}/{id_}"}} for type_, id_ in written
+        ]
+    return task
+
+
+def _capabilities(version: str) -> dict[str, Any]:
+    types = [{"type": name, "interaction": [{"code": "read"}], "versioning": "versioned"} for name in READABLE]
+    for entry in types:
+        if entry["type"] == "DocumentReference":
+            entry["interaction"] = [{"code": "read"}, {"code": "create"}]
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": CAPABILITIES_DATE,
+        "kind": "instance",
+        "software": {"name": "Hyojun", "version": version},
+        "implementation": {"description": "Hyojun: chart notes to FHIR and SS-MIX2"},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "rest": [{"mode": "server", "resource": [*types, {"type": "Task", "interaction": [{"code": "read"}]}]}],
+    }
+
+
+def _instant(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
+
+
+def _url(request: Request, type_: str, id_: str) -> str:
+    return f"{str(request.base_url).rstrip('/')}/fhir/{type_}/{id_}"

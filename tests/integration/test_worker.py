@@ -1,0 +1,260 @@
+"""Real workers on real brokers, killed without warning."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sample_conversion import make_note
+from sqlalchemy import func, select
+
+from app import jobs
+from app.db import Database
+from app.errors import InvalidInput
+from app.settings import Settings
+from app.worker import QUEUE, create_worker
+from models import Job, Resource, Run
+from schemas.note import ChartNote
+
+HERE = Path(__file__).parent
+RABBITMQ = shutil.which("rabbitmq-server") or shutil.which("rabbitmq-server", path="/usr/sbin:/usr/local/sbin")
+
+StartWorker = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def started_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "started"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def worker_log(tmp_path: Path) -> Path:
+    return tmp_path / "worker.log"
+
+
+@pytest.fixture
+def start_worker(fresh_database: Database, started_dir: Path, worker_log: Path) -> Iterator[StartWorker]:
+    """Starts a worker process in a process group of its own; keyword arguments become settings."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(**settings: object) -> subprocess.Popen[bytes]:
+        chosen = {"job_lease_seconds": 2, "job_redispatch_seconds": 5, "worker_processes": 1} | settings
+        env = os.environ | {name.upper(): str(value) for name, value in chosen.items()}
+        env |= {
+            "DATABASE_URL": fresh_database.url,
+            "STARTED_DIR": str(started_dir),
+            "PYTHONPATH": str(HERE.parent.parent),
+        }
+        with worker_log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / "worker_process.py")],
+                env=env,
+                stderr=log,
+                stdout=log,
+                start_new_session=True,
+            )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """The whole worker, pool processes included, with no chance to tidy up."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def submit(database: Database, note: ChartNote) -> UUID:
+    with database.session_scope() as session:
+        return jobs.submit(session, note, "emr").job_id
+
+
+def job(database: Database, job_id: UUID) -> Job:
+    with database.session_scope() as session:
+        return jobs.get_job(session, job_id)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def done(database: Database, *ids: UUID) -> Callable[[], bool]:
+    def check() -> bool:
+        with database.session_scope() as session:
+            states = session.scalars(select(Job.state).where(Job.id.in_(ids))).all()
+        return states == ["done"] * len(ids)
+
+    return check
+
+
+def results(database: Database, job_id: UUID) -> tuple[int, int]:
+    with database.session_scope() as session:
+        runs = session.scalar(select(func.count()).select_from(Run).filter_by(job_id=job_id))
+        resources = session.scalar(select(func.count()).select_from(Resource).filter_by(job_id=job_id))
+    return runs or 0, resources or 0
+
+
+def crash_story(
+    database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path, **settings: object
+) -> None:
+    """Jobs are done; a worker killed in the middle of one loses nothing, and the next worker does it once."""
+    quick = [submit(database, make_note()) for _ in range(5)]
+    first = start_worker(**settings)
+    assert wait_until(done(database, *quick)), worker_log.read_text()
+
+    slow = make_note(department="slow")
+    slow_id = submit(database, slow)
+    assert wait_until(lambda: len(list(started_dir.glob(f"{slow.id}.*"))) == 1), worker_log.read_text()
+    kill(first)
+    assert job(database, slow_id).state == "running"
+
+    start_worker(**settings)
+    assert wait_until(done(database, slow_id)), worker_log.read_text()
+    row = job(database, slow_id)
+    assert (row.attempts, row.fence) == (2, 2)
+    assert len(list(started_dir.glob(f"{slow.id}.*"))) == 2
+    assert results(database, slow_id) == (1, 2)
+    for job_id in quick:
+        assert job(database, job_id).attempts == 1
+        assert results(database, job_id) == (1, 2)
+
+
+def test_a_killed_worker_loses_no_job(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path
+) -> None:
+    crash_story(fresh_database, start_worker, started_dir, worker_log)
+    with fresh_database.session_scope() as session:
+        queues = session.scalars(select(func.pgmq.list_queues()).select_from(func.pgmq.list_queues())).all()
+    assert len(queues) == 1 and QUEUE in str(queues[0]), "workers leave no queues of their own"
+    text = worker_log.read_text()
+    for line in text.splitlines():
+        if line.startswith("{"):
+            json.loads(line)
+    assert "検査" not in text and "HbA1c" not in text and "P0001" not in text
+
+
+def test_a_killed_pool_process_loses_no_job(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path
+) -> None:
+    worker = start_worker()
+    slow = make_note(department="slow")
+    slow_id = submit(fresh_database, slow)
+    assert wait_until(lambda: len(list(started_dir.glob(f"{slow.id}.*"))) == 1), worker_log.read_text()
+    pool_process = int(next(started_dir.glob(f"{slow.id}.*")).suffix[1:])
+    os.kill(pool_process, signal.SIGKILL)
+    assert wait_until(done(fresh_database, slow_id)), worker_log.read_text()
+    assert worker.poll() is None
+    assert job(fresh_database, slow_id).attempts == 2
+    assert results(fresh_database, slow_id) == (1, 2)
+
+
+def test_two_workers_share_the_work_and_stop_politely(
+    fresh_database: Database, start_worker: StartWorker, worker_log: Path
+) -> None:
+    workers = [start_worker() for _ in range(2)]
+    ids = [submit(fresh_database, make_note()) for _ in range(40)]
+    assert wait_until(done(fresh_database, *ids)), worker_log.read_text()
+    with fresh_database.session_scope() as session:
+        assert session.scalar(select(func.max(Job.attempts))) == 1
+        assert session.scalar(select(func.count()).select_from(Run)) == 40
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    for worker in workers:
+        assert worker.wait(30) == 0
+
+
+def test_a_worker_needs_a_database() -> None:
+    with pytest.raises(InvalidInput, match="DATABASE_URL"):
+        create_worker(Settings(_env_file=None, database_url=None))
+
+
+@pytest.fixture(scope="module")
+def rabbitmq_url(open_dir: Path) -> Iterator[str]:
+    """A RabbitMQ node of this run's own: private ports, node name, cookie and files."""
+    if RABBITMQ is None:
+        pytest.skip("rabbitmq-server is not installed")
+    home = open_dir / "rabbitmq"
+    home.mkdir()
+    port, distribution, mapper = (_free_port() for _ in range(3))
+    (home / "enabled_plugins").write_text("[].")
+    (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\n")
+    env = os.environ | {
+        "HOME": str(home),
+        "RABBITMQ_NODENAME": f"hyojun{port}@localhost",
+        "RABBITMQ_BASE": str(home),
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "ERL_EPMD_PORT": str(mapper),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+    }
+    # Started by the node itself, the port mapper would be a daemon that nobody stops.
+    epmd = subprocess.Popen(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], env=env, cwd=home)
+    with (home / "output").open("wb") as output:
+        server = subprocess.Popen(
+            _command(home), env=env, cwd=home, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        ready = wait_until(lambda: _listens(port) or server.poll() is not None, 60) and server.poll() is None
+        assert ready, (home / "output").read_text()[-3000:]
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        try:
+            os.killpg(server.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        server.wait()
+        epmd.kill()
+        epmd.wait()
+
+
+def _command(home: Path) -> list[str]:
+    """Debian's wrapper in sbin gives up root by `su`, which loses the environment; the script it calls does not."""
+    script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    return [str(script if script.exists() else RABBITMQ)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.rabbitmq
+def test_a_killed_worker_loses_no_job_on_rabbitmq(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path, rabbitmq_url: str
+) -> None:
+    crash_story(fresh_database, start_worker, started_dir, worker_log, broker_url=rabbitmq_url)
