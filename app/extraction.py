@@ -6,7 +6,8 @@ belong to. Dates and days of supply that are not in the line are looked for in t
 A field that is nowhere to be found becomes an `Issue`; a statement without its name is dropped with one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from schemas.issue import Issue, IssueType, Severity
@@ -118,7 +119,7 @@ class _LineFinder:
             if key not in item.fields:
                 continue
             anchor = next(places[a] for a in anchors if a in places)
-            place = self._nearest(item.fields[key], anchor, [p for k, p in places.items() if k is not key])
+            place = self._nearest(key, item.fields[key], anchor, list(places.values()))
             if place:
                 places[key] = place
                 spans[key] = self._span(self.number, place)
@@ -142,14 +143,15 @@ class _LineFinder:
         """Places of name and, if there is one, value: the first name not before the last one of this kind, with the
         first free value behind it; the last such name before that value."""
         cursor = self.cursor.get(item.kind, 0)
-        names = [p for p in _places(self.text, name) if p[0] >= cursor] or list(_places(self.text, name))
+        everywhere = _places(self.text, name)
+        names = [p for p in everywhere if p[0] >= cursor] or everywhere
         if not names:
             return None
         value = item.fields.get(Field.VALUE)
         if value is None:
             self.cursor[item.kind] = names[0][1]
             return {Field.NAME: names[0]}
-        values = [p for p in _places(self.text, value) if _whole(self.text, p)] or list(_places(self.text, value))
+        values = _places(self.text, value)
         free = [p for p in values if p not in self.taken]
         behind = [p for p in free if p[0] >= names[0][1]]
         place = (behind or free or values or [None])[0]
@@ -165,21 +167,23 @@ class _LineFinder:
             self.taken.add(place)
         return {Field.NAME: chosen, Field.VALUE: place}
 
-    def _nearest(self, piece: str, anchor: Place, others: list[Place]) -> Place | None:
-        """The place of `piece` closest to `anchor`, behind it rather than before, not inside another field."""
+    def _nearest(self, key: Field, piece: str, anchor: Place, others: list[Place]) -> Place | None:
+        """The place of `piece` closest to `anchor`, not inside another field: behind it rather than before, but for
+        a relative, which leads (父：胃癌) unless it stands in brackets (胃癌(父))."""
 
         def distance(place: Place) -> tuple[int, int]:
             overlap = any(place[0] < end and start < place[1] for start, end in others)
-            gap = place[0] - anchor[1] if place[0] >= anchor[1] else (anchor[0] - place[1]) * 2 + 1
-            return (overlap, abs(gap))
+            behind = place[0] >= anchor[1]
+            gap = place[0] - anchor[1] if behind else anchor[0] - place[1]
+            follows = key is not Field.RELATIVE or self.text[anchor[1] : place[0]] in ("(", "（")
+            return (overlap, abs(gap if behind == follows else gap * 2 + 1))
 
         return min(_places(self.text, piece), key=distance, default=None)
 
     def _above(self, piece: str) -> EvidenceSpan | None:
         for number in range(self.number - 1, max(-1, self.number - 1 - _ABOVE), -1):
-            place = next(_places(self.fold(self.lines[number].text), piece), None)
-            if place:
-                return self._span(number, place)
+            if places := _places(self.fold(self.lines[number].text), piece):
+                return self._span(number, places[0])
         return None
 
     def _span(self, number: int, place: Place) -> EvidenceSpan:
@@ -188,16 +192,26 @@ class _LineFinder:
         return EvidenceSpan(start=start, end=end, quote=line.text[place[0] : place[1]])
 
 
-def _places(text: str, piece: str) -> Iterator[Place]:
-    """Where `piece` stands in `text`, left to right, overlaps included."""
+def _places(text: str, piece: str) -> list[Place]:
+    """Where `piece` stands in `text` as a whole, left to right, overlaps included; where it stands as a part of
+    something longer when it is nowhere whole."""
+    found: list[Place] = []
     at = text.find(piece) if piece else -1
     while at >= 0:
-        yield at, at + len(piece)
+        found.append((at, at + len(piece)))
         at = text.find(piece, at + 1)
+    return [place for place in found if _whole(text, place)] or found
+
+
+# What may not lie across the edge of a piece: two letters of one word, a kinship word (祖|父, 母|方), a date (年|5月).
+_JOINED = re.compile(r"[A-Za-z\u00b5\u0370-\u03ff]{2}|[祖曾伯叔義養][父母]|[父母][方親系]|[年月][0-9]")
 
 
 def _whole(text: str, place: Place) -> bool:
-    """Is the piece at `place` not a part of a longer number?"""
+    """Is the piece at `place` not a part of a longer number, word or date?"""
+    for edge in place:
+        if 0 < edge < len(text) and _JOINED.fullmatch(text[edge - 1 : edge + 1]):
+            return False
     before, after = text[: place[0]][-2:], text[place[1] :][:2]
     piece = text[place[0] : place[1]]
     if piece[-1:].isdigit() and (after[:1].isdigit() or (after[:1] in ".," and after[1:].isdigit())):

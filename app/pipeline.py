@@ -3,24 +3,40 @@
     model (generation) -> spans (extraction) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
 """
 
-import logging
+import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from app import __version__, extraction, fhir, ssmix2, standardize
+from app.errors import InvalidInput
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
-from app.settings import Settings
 from app.terminology.matching import Lexicon
-from schemas.issue import Issue
+from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
 from schemas.statement import Kind, Statement
 
-log = logging.getLogger(__name__)
+
+class Options(Protocol):
+    """What a converter needs to know of an installation; `app.settings.Settings` has it."""
+
+    @property
+    def model_path(self) -> Path: ...
+    @property
+    def model_context_tokens(self) -> int: ...
+    @property
+    def model_threads(self) -> int | None: ...
+    @property
+    def model_gpu_layers(self) -> int: ...
+    @property
+    def facility_name(self) -> str | None: ...
+    @property
+    def institution_number(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -46,24 +62,28 @@ class Conversion:
 class Converter:
     """A loaded model, the loaded tables and the facility: converts notes one at a time."""
 
-    def __init__(self, reader: NoteReader, lexicon: Lexicon, settings: Settings) -> None:
+    def __init__(self, reader: NoteReader, lexicon: Lexicon, options: Options) -> None:
         self.reader = reader
         self.lexicon = lexicon
-        self.settings = settings
+        number = options.institution_number
+        self._facility = fhir.Facility(number=number) if number else None
+        self._sender = ssmix2.Facility(name=options.facility_name or "", institution_number=number)
 
     @classmethod
-    def load(cls, settings: Settings, lexicon: Lexicon) -> "Converter":
+    def load(cls, options: Options, lexicon: Lexicon) -> "Converter":
         """Opens the model; slow, so once a process. Raises Unavailable, InvalidInput."""
         reader = NoteReader.open(
-            Path(settings.model_path),
-            context_tokens=settings.model_context_tokens,
-            threads=settings.model_threads or 2,
-            gpu_layers=settings.model_gpu_layers,
+            options.model_path,
+            context_tokens=options.model_context_tokens,
+            threads=options.model_threads,
+            gpu_layers=options.model_gpu_layers,
         )
-        return cls(reader, lexicon, settings)
+        return cls(reader, lexicon, options)
 
-    def convert(self, note: ChartNote, *, source: str) -> Conversion:
+    def convert(self, note: ChartNote, *, source: str, earlier: Sequence[Record] = ()) -> Conversion:
         """One note. `source`: the sending system; with the note's id it makes every id of the output repeatable.
+        `earlier`: records of the patient's other notes; the patient-wide SS-MIX2 messages (diagnoses, allergies) hold
+        them too, since each such message replaces the one before.
 
         Raises TooLong, ModelOutputError, Unavailable; the note itself is never changed.
         """
@@ -73,19 +93,17 @@ class Converter:
         statements, located = extraction.locate(reading.lines, reading.written, fold)
         records, coded = standardize.records(statements, note.date, self.lexicon)
         run = self._run(reading, started)
-        resources, built = fhir.build_resources(
-            note, records, source=source, facility=self._facility(), run=run, recorded=started
-        )
-        checked = [issue for resource in resources for issue in fhir.check(resource)]
-        messages, written = ssmix2.messages(note, records, facility=self._sender(note), sent_at=started)
+        resources, built = self._resources(note, records, run, started)
+        bundle = fhir.collection(note, resources, started)
+        messages, sent = self._messages(note, records, earlier, source, started)
         return Conversion(
             run=run,
             statements=statements,
             records=records,
             resources=resources,
-            bundle=fhir.collection(note, resources, timestamp=started),
+            bundle=bundle,
             messages=messages,
-            issues=[*reading.issues, *located, *coded, *built, *checked, *written],
+            issues=[*reading.issues, *located, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
         )
 
     def _run(self, reading: Reading, started: datetime) -> dict[str, Any]:
@@ -101,10 +119,56 @@ class Converter:
             "started_at": started,
         }
 
-    def _facility(self) -> fhir.Facility:
-        return fhir.Facility(name=self.settings.facility_name, institution_number=self.settings.institution_number)
-
-    def _sender(self, note: ChartNote) -> ssmix2.Facility:
-        return ssmix2.Facility(
-            name=self.settings.facility_name or "", institution_number=self.settings.institution_number
+    def _resources(
+        self, note: ChartNote, records: Sequence[Record], run: dict[str, Any], recorded: datetime
+    ) -> tuple[list[dict[str, Any]], list[Issue]]:
+        source = fhir.ProvenanceSource(
+            run_id=run["id"],
+            software_version=__version__,
+            **{key: run[key] for key in ("model", "prompt", "grammar", "terminology")},
         )
+        return fhir.build_resources(note, records, facility=self._facility, run=source, recorded=recorded)
+
+    def _messages(
+        self, note: ChartNote, records: Sequence[Record], earlier: Sequence[Record], source: str, sent_at: datetime
+    ) -> tuple[list[ssmix2.Message], list[Issue]]:
+        """The note's SS-MIX2 messages; one that cannot be written becomes an issue and does not stop the others."""
+        key = hashlib.sha256(f"{source}\0{note.id}".encode()).hexdigest()
+        # Order numbers have 15 digits (SS-MIX2 1.2, file names); 13 hex digits of a hash always fit.
+        order = int(key[:12], 16) % 10**14 + 1
+        serial = iter(range(100))
+
+        def control() -> str:
+            """MSH-10, at most 20 characters, different for every message of every run."""
+            return f"{hashlib.sha256(f'{key}{sent_at.isoformat()}'.encode()).hexdigest()[:17]}{next(serial):03}"
+
+        def key_of(record: Record) -> str:
+            part = f"{source}\0{note.patient.id}\0{record.statement.kind.value}\0{record.display}\0{record.statement.assertion}"
+            return hashlib.sha256(part.encode()).hexdigest()[:20]
+
+        common: dict[str, Any] = {"sent_at": sent_at}
+        patient_wide: dict[str, Any] = {**common, "key_of": key_of, "earlier": earlier}
+        found: list[ssmix2.Message] = []
+        issues: list[Issue] = []
+        steps = (
+            lambda: [ssmix2.patient_message(note, self._sender, control_id=control(), **common)],
+            lambda: [ssmix2.allergy_message(note, records, self._sender, control_id=control(), **patient_wide)],
+            lambda: [ssmix2.diagnosis_message(note, records, self._sender, control_id=control(), **patient_wide)],
+            lambda: [
+                ssmix2.prescription_message(
+                    note, records, self._sender, order=order, control_id=control(), **common
+                )
+            ],
+            lambda: list(
+                ssmix2.result_messages(
+                    note, records, self._sender, order=order, control_ids=iter(control, ""), **common
+                )
+            ),
+        )
+        for step in steps:
+            try:
+                found += [message for message in step() if message]
+            except InvalidInput as error:
+                text = f"SS-MIX2: {error}"
+                issues.append(Issue(severity=Severity.ERROR, code=IssueType.INVALID, text=text))
+        return found, issues + [issue for message in found for issue in message.issues]

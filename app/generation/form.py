@@ -170,13 +170,19 @@ def read(
         logarithm, chosen = 0.0, 0
         while choice < len(choices) and choices[choice][0] < start:
             logarithm, chosen, choice = logarithm + choices[choice][1], chosen + 1, choice + 1
+        if not isinstance(item, dict):
+            raise ValueError("a row is not a JSON object")
         if "end" in item:
             return statements, True
         if "line" in item:
-            line = next(replayed)
+            line = next(replayed, -1)
+            if line < 0:
+                raise ValueError("more lines than the note has")
             continue
         if "document" in item:
             continue
+        if line < 0:
+            raise ValueError("a statement before the first line")
         confidence = math.exp(logarithm) if chosen else None
         statements.append(_statement(item, line, confidence))
     return statements, False
@@ -186,7 +192,7 @@ def _statement(item: dict[str, str], line: int, confidence: float | None) -> Wri
     category, result, action = (item.pop(key, None) for key in ("category", "result", "action"))
     return Written(
         line,
-        Kind(item.pop("kind")),
+        Kind(item.pop("kind", "")),
         assertion=Assertion(item.pop("assertion", "present")),
         category=AllergyCategory(category) if category else None,
         result=InfectionResult(result) if result else None,

@@ -86,9 +86,14 @@ def build(lines: Sequence[Line], writing: Writing) -> str:
         if not line.text.strip():
             continue
         rules += _line_rules(index, line, texts[max(0, index - LOOK_BACK) : index], writing)
-        sequence.append(f"s{index}{{0,{MAX_STATEMENTS}}}")
+        sequence.append(f"s{index}{{0,{most_statements(line)}}}")
     sequence.append(writing.fragment(form.END))
     return f"start: {' '.join(sequence)}\n" + "\n".join(rules) + "\n"
+
+
+def most_statements(line: Line) -> int:
+    """How many statements a line may bring: in the densest layout, a table row, each takes a value and a space."""
+    return min(MAX_STATEMENTS, 2 + len(chunks(line.text)) // 2)
 
 
 def check(grammar: str) -> None:

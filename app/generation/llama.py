@@ -162,6 +162,8 @@ class LlamaCpp(Model):
         started = time.monotonic()
         random = np.random.default_rng(seed)
         todo = list(prompt) if isinstance(prompt, list) else self.tokenize(prompt, special=True)
+        if not todo:
+            raise InvalidInput("the prompt is empty")
         prompt_tokens = len(todo)
         matcher = LLMatcher(self._tokenizer, grammar)
         if matcher.is_error():
@@ -228,6 +230,8 @@ class LlamaCpp(Model):
         logits: NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
         allowed = np.unpackbits(self._mask[0].view(np.uint8), bitorder="little")[: self.vocabulary_size]
         ids = np.flatnonzero(allowed)
+        if not len(ids):
+            raise ModelOutputError("the grammar allows no token")
         scores = logits[ids].astype(np.float64)
         scores -= scores.max()
         logs = scores - np.log(np.exp(scores).sum())

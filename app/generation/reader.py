@@ -5,10 +5,10 @@ any other model gets a system prompt that explains the form and the note as the 
 of its GGUF. Both write under the same grammar.
 """
 
-import logging
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +18,9 @@ import llguidance
 from app.errors import InvalidInput, TooLong
 from app.generation import form, grammar, registry
 from app.generation.llama import Generated, LlamaCpp
-from app.generation.segments import fold, pieces
+from app.generation.segments import chunks, fold, pieces
 from schemas.issue import Issue, IssueType, Severity
 from schemas.statement import Kind
-
-log = logging.getLogger(__name__)
 
 # Share of the context that replayed lines may take: each line may bring about two and a half times its own tokens
 # in statements (measured on synthetic notes, 95th percentile), and a chat model also sees the note in its prompt.
@@ -34,6 +32,9 @@ _OVERLAP_LINES = 5
 _LONG_LINE = 240
 """A line longer than this many characters is read sentence by sentence."""
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
+_LONGEST_SENTENCE = 480
+"""A sentence longer than this many characters is cut again: it would fill a window by itself."""
+_SEPARATOR = re.compile(r"[、，．；;\s](?![0-9０-９])")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Reading:
 
 
 def source_lines(text: str) -> list[SourceLine]:
-    """Lines of `text` without their line ends; long ones are cut behind sentence ends."""
+    """Lines of `text` without their line ends; long ones are cut behind sentence ends, and very long sentences again."""
     found: list[SourceLine] = []
     at = 0
     for line in text.split("\n"):
@@ -67,9 +68,25 @@ def source_lines(text: str) -> list[SourceLine]:
         if len(body) <= _LONG_LINE:
             found.append(SourceLine(at, body))
         else:
-            found += [SourceLine(at + m.start(), m[0]) for m in _SENTENCE.finditer(body)]
+            for match in _SENTENCE.finditer(body):
+                for start, end in _sentence_parts(match[0]):
+                    found.append(SourceLine(at + match.start() + start, match[0][start:end]))
         at += len(line) + 1
     return found
+
+
+def _sentence_parts(sentence: str) -> Iterator[tuple[int, int]]:
+    """`sentence` as it is; a very long one is cut behind a separator, or between two chunks where there is none."""
+    start = 0
+    while len(sentence) - start > _LONGEST_SENTENCE:
+        part = sentence[start : start + _LONGEST_SENTENCE]
+        cut = max((m.end() for m in _SEPARATOR.finditer(part)), default=0)
+        if cut < _LONGEST_SENTENCE // 2:
+            # The last chunk may go on behind the part.
+            cut = chunks(part)[-1][0] or len(part)
+        yield start, start + cut
+        start += cut
+    yield start, len(sentence)
 
 
 class NoteReader:
@@ -101,8 +118,10 @@ class NoteReader:
             self.writing = grammar.PLAIN
 
     @classmethod
-    def open(cls, path: Path, *, context_tokens: int, threads: int, gpu_layers: int) -> "NoteReader":
-        return cls(LlamaCpp(path, context_tokens=context_tokens, threads=threads, gpu_layers=gpu_layers))
+    def open(cls, path: Path, *, context_tokens: int, threads: int | None, gpu_layers: int) -> "NoteReader":
+        """`threads` None: one for each CPU that this process may use, at most 8."""
+        count = threads or min(8, len(os.sched_getaffinity(0)))
+        return cls(LlamaCpp(Path(path), context_tokens=context_tokens, threads=count, gpu_layers=gpu_layers))
 
     def read(
         self,

@@ -20,6 +20,8 @@ _WORD = r"[A-Za-z\u00b5\u0370-\u03ff]+"
 _KATAKANA_CHAR = r"[\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]"
 _KATAKANA = f"アレルギー|ショック|(?:(?!アレルギー|ショック){_KATAKANA_CHAR})+"
 _CHUNK = re.compile(f"{_NUMBER}|{_WORD}|{_KATAKANA}|.", re.DOTALL)
+# Never divided, not even by a mention.
+_UNDIVIDED = re.compile(f"{_NUMBER}|{_WORD}")
 _PIECE = re.compile(f"{_WORD}|{_KATAKANA}|.", re.DOTALL)
 
 
@@ -47,7 +49,9 @@ def chunks(line: str, mentions: Iterable[tuple[int, int]] = ()) -> list[tuple[in
     """Chunks of `line` as (start, end), covering it in order. `mentions`: spans, not overlapping, in order;
     one that would divide a number or a word is widened to its end."""
     found: list[tuple[int, int]] = []
-    spans = [*mentions, (len(line) + 1, len(line) + 1)]
+    inside = {at: m.span() for m in _UNDIVIDED.finditer(line) for at in range(m.start() + 1, m.end())}
+    spans = [(inside.get(start, (start,))[0], inside.get(end, (end,))[-1]) for start, end in mentions]
+    spans.append((len(line) + 1, len(line) + 1))
     at = index = 0
     while at < len(line):
         while spans[index][0] < at:

@@ -38,6 +38,8 @@ _FIRST_YEARS = {"M": 1868, "T": 1912, "S": 1926, "H": 1989, "R": 2019}
 _ERA_LETTERS = {"明": "M", "大": "T", "昭": "S", "平": "H", "令": "R"}
 # No chart dates anything before 明治; four digits outside of this range are some other number.
 _YEARS = range(1868, 2200)
+# 25/4/1 written out with month and day is a western date when it is this near; farther away it could as well be 平成.
+_BARE_YEARS = 8
 
 _YEAR_WORDS = {"今年": 0, "本年": 0, "昨年": -1, "去年": -1, "一昨年": -2, "おととし": -2, "来年": 1, "再来年": 2}
 _MONTH_WORDS = {"今月": 0, "本月": 0, "当月": 0, "先月": -1, "先々月": -2, "来月": 1, "再来月": 2}
@@ -59,8 +61,9 @@ _YEAR_FIRST = re.compile(
     rf"""(?: (?P<era>明治|大正|昭和|平成|令和|[明大昭平令MTSHRmtshr])\.?(?P<era_year>元|{_N})
           | (?P<year>[0-9]{{4}})(?![0-9])
           | '(?P<short>[0-9]{{2}})(?![0-9])
+          | (?P<bare>[0-9]{{2}})(?=(?P<bare_sep>[/.-]){_N}(?P=bare_sep){_N})
           | (?P<word>{_any_of(_YEAR_WORDS)}) )
-        (?: (?P<sep>[/.-])(?P<month>{_N})(?:(?P=sep)(?P<day>{_N}))?
+        (?: (?P<sep>[/.-])(?P<month>{_N})(?:(?P=sep)(?P<day>{_N})|月)?
           | 年?の?(?P<month2>{_N})月(?:の?(?P<day2>{_N})日?)?
           | (?:年|(?<=[年し]))の?(?P<month3>{_N})/(?P<day3>{_N})
           | 年? )""",
@@ -102,7 +105,7 @@ def parse_date(text: str, reference: datetime.date, *, past: bool = True) -> str
 
     `reference` is the note's own date: relative words count from it, and a date without a year is the most recent
     such day not after it when `past`, else the first one not before it. So is an apostrophe year ('24); two digits
-    without an apostrophe are never taken for a western year. The precision is the written one: 先月 is a month,
+    without an apostrophe are a western year only in a whole date (25/4/1) of the last eight years. The precision is the written one: 先月 is a month,
     昨年 and 3年前 are years, 2週間前 is a day. A range gives its first date. A day outside of its era
     (平成31年5月1日) is impossible. 同日, 来院時 and others that point at another date are not understood.
     """
@@ -189,6 +192,9 @@ def _resolve(pattern: re.Pattern[str], found: re.Match[str], reference: datetime
         return _Day(reference.year + _YEAR_WORDS[groups["word"]], month, day)
     if groups.get("short"):
         return _Day(_century(int(groups["short"]), reference.year, past), month, day)
+    if groups.get("bare"):
+        year = _century(int(groups["bare"]), reference.year, past)
+        return _Day(year, month, day) if abs(year - reference.year) <= _BARE_YEARS else None
     year = int(groups["year"])
     return _Day(year, month, day) if year in _YEARS else None
 

@@ -1,7 +1,7 @@
 """SS-MIX2 standardized storage: messages of a note's records, their bytes, and their files.
 
-message = diagnosis_message(note, records, Facility("見本病院"), control_id=…, sent_at=…, key_of=…)
-path = write(root, message, sent_at)
+made, issues = messages(note, records, facility=Facility("見本病院"), sent_at=sent_at)
+paths = [write(root, message, sent_at) for message in made]
 """
 
 from app.ssmix2.builder import DataKind, Facility, Message
@@ -11,6 +11,7 @@ from app.ssmix2.message import (
     allergy_message,
     cancelled,
     diagnosis_message,
+    messages,
     patient_message,
     prescription_message,
     result_messages,
@@ -29,6 +30,7 @@ __all__ = [
     "diagnosis_message",
     "encode",
     "fold",
+    "messages",
     "parse",
     "path_of",
     "patient_message",

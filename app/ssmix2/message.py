@@ -9,7 +9,10 @@ of its kind. `sent_at` is an aware instant; HL7 times are written in Japanese ti
 20 characters and is new for every message.
 """
 
+import hashlib
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -29,10 +32,48 @@ from app.ssmix2.builder import (
     order_number,
     with_milliseconds,
 )
-from schemas.issue import IssueType
+from schemas.issue import Issue, IssueType
 from schemas.note import ChartNote, DocumentType
 from schemas.record import Dosage, Record
 from schemas.statement import Action, AllergyCategory, Assertion, Field, Kind
+
+
+def messages(
+    note: ChartNote, records: Sequence[Record], *, facility: Facility, sent_at: datetime
+) -> tuple[list[Message], list[Issue]]:
+    """Every message of one note, and the issues of writing them.
+
+    Order number and instance ids are derived from the ids of patient and note and the places of the statements, so
+    that converting the note again replaces what it wrote before; MSH-10 changes with `sent_at`. ADT-61 and PPR-01 hold
+    this note's findings alone; a storage that must keep those of other notes calls their builders with `earlier`.
+    """
+    origin = f"{note.patient.id}\n{note.id}"
+    order = int(_digest(origin), 16) % (int(NO_ORDER) - 1) + 1
+    control_ids = (_digest(f"{origin}\n{sent_at.isoformat()}\n{number}")[:20] for number in itertools.count())
+    keys: dict[int, str] = {}
+    seen: Counter[str] = Counter()
+    for record in records:
+        spans = sorted(record.statement.fields.items())
+        place = " ".join([record.statement.kind, *(f"{name}:{span.start}-{span.end}" for name, span in spans)])
+        keys[id(record)] = _digest(f"{origin}\n{place}\n{seen[place]}")[:20]
+        seen[place] += 1  # two records over the same characters stay two instances
+
+    def key_of(record: Record) -> str:
+        return keys[id(record)]
+
+    written = [
+        patient_message(note, facility, control_id=next(control_ids), sent_at=sent_at),
+        allergy_message(note, records, facility, control_id=next(control_ids), sent_at=sent_at, key_of=key_of),
+        diagnosis_message(note, records, facility, control_id=next(control_ids), sent_at=sent_at, key_of=key_of),
+        prescription_message(note, records, facility, order=order, control_id=next(control_ids), sent_at=sent_at),
+        *result_messages(note, records, facility, order=order, control_ids=control_ids, sent_at=sent_at),
+    ]
+    made = [message for message in written if message is not None]
+    return made, [issue for message in made for issue in message.issues]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def patient_message(note: ChartNote, facility: Facility, *, control_id: str, sent_at: datetime) -> Message:
@@ -298,7 +339,7 @@ def result_messages(
             stated = _day(record)
             day = date.fromisoformat(stated) if len(stated) == 10 else note.date
             days.setdefault(day, []).append(record)
-    messages = []
+    by_day = []
     ids = iter(control_ids)
     for day in sorted(days):
         control_id = next(ids, None)
@@ -310,8 +351,8 @@ def result_messages(
         written = _specimens(build, days[day], order_no)
         message = build.message(day, order_no, facility.department_code or "-")
         if written:
-            messages.append(message)
-    return tuple(messages)
+            by_day.append(message)
+    return tuple(by_day)
 
 
 def _specimens(build: Builder, records: Sequence[Record], order_no: str) -> int:

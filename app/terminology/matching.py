@@ -104,11 +104,13 @@ class Lexicon:
         (K, P) where no number follows it."""
         before, after = text[start - 1 : start], text[end : end + 1]
         first, last = text[start], text[end - 1]
-        if before and (_is_latin(first) and (_is_latin(before) or before.isdigit())):
+        if before and (_is_latin(first) and (_is_latin(before) or before.isdecimal())):
+            return False
+        if before and first.isdecimal() and before.isdecimal():
             return False
         if after and _is_latin(last) and _is_latin(after):
             return False
-        if after and last.isdigit() and after.isdigit():
+        if after and last.isdecimal() and after.isdecimal():
             return False
         if before and _is_katakana(first) and _is_katakana(before):
             return False
@@ -119,4 +121,7 @@ class Lexicon:
 
 def _fold(char: str) -> str:
     folded = unicodedata.normalize("NFKC", char)
-    return folded if len(folded) == 1 else char
+    # ① before a name numbers a list; as a 1 it would look like the end of a number.
+    if len(folded) != 1 or (folded.isdecimal() and not char.isdecimal()):
+        return char
+    return folded

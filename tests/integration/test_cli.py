@@ -31,7 +31,7 @@ TEXT = "2型糖尿病で通院中。HbA1c 7.1 %。\n鱗鷲坂公園を散歩。"
 FAMILY, GIVEN = "鱗鷲坂", "咲羅々"
 MARKS = ["鱗鷲坂", "咲羅々", "鱗", "7.1 %", "XQZDEPT"]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 
 
 def note(number: int, **changes: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def environment(**values: str) -> dict[str, str]:
 
 def hyojun(*words: str | Path, cwd: Path, **values: str) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "app.cli", *(str(word) for word in words)]
-    started = {"cwd": cwd, "env": environment(**values), "timeout": 240}
+    started = {"cwd": cwd, "env": environment(**values), "timeout": 400}
     return subprocess.run(argv, capture_output=True, text=True, check=False, **started)
 
 
@@ -265,7 +265,7 @@ def running(workplace: Workplace, *words: str) -> Iterator[tuple["subprocess.Pop
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert address.wait(120), "".join(said) + workplace.logs()
+        assert address.wait(240), "".join(said) + workplace.logs()
         yield process, said[-1].split()[0]
     finally:
         process.kill()

@@ -216,9 +216,11 @@ def test_continuous_integration_is_executable() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_no_module_is_longer_than_500_lines() -> None:
+def test_modules_stay_short() -> None:
+    """Over 500 lines a module hides a second idea; the cases of one test file may take more room."""
     lengths = {name: text.count("\n") for name, text in repository_texts() if name.endswith(".py")}
-    assert {name: length for name, length in lengths.items() if length > 500} == {}
+    limit = {True: 800, False: 500}
+    assert {name: length for name, length in lengths.items() if length > limit[name.startswith("tests/")]} == {}
 
 
 def test_the_repository_names_no_machine_and_no_registry() -> None:

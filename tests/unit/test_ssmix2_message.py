@@ -17,6 +17,7 @@ from app.ssmix2 import (
     decode,
     diagnosis_message,
     encode,
+    messages,
     parse,
     patient_message,
     prescription_message,
@@ -664,6 +665,34 @@ def test_department_without_a_code() -> None:
         Facility("見本病院", department_code="内科")
 
 
+# --- all messages of a note ---
+
+
+def test_messages_of_a_note() -> None:
+    records = [
+        condition("胃炎"),
+        condition("胃炎"),
+        allergy("彅", AllergyCategory.OTHER),
+        drug("A錠", None),
+        lab("AST", date="2026-03-01", quantity=amount("1")),
+        lab("AST", date="2026-03-02", quantity=amount("2")),
+    ]
+    made, issues = messages(a_note(), records, facility=FACILITY, sent_at=SENT_AT)
+    assert [message.kind.value for message in made] == ["ADT-00", "ADT-61", "PPR-01", "OMP-01", "OML-11", "OML-11"]
+    assert [issue.text.split(":")[0] for issue in issues] == ["ADT-61 IAM-3"]
+    control_ids = {parse(message.text)[0].get(10) for message in made}
+    assert len(control_ids) == len(made)
+    problems = [segment.get(4) for segment in parse(made[2].text) if segment.name == "PRB"]
+    assert len(set(problems)) == 2
+    # Converting again later: the same names and instances, new messages.
+    again, _ = messages(a_note(), records, facility=FACILITY, sent_at=SENT_AT.replace(year=2027))
+    assert [(m.kind, m.care_date, m.order_no) for m in again] == [(m.kind, m.care_date, m.order_no) for m in made]
+    assert [segment.get(4) for segment in parse(again[2].text) if segment.name == "PRB"] == problems
+    assert not control_ids & {parse(message.text)[0].get(10) for message in again}
+    other, _ = messages(a_note().model_copy(update={"id": "n2"}), records, facility=FACILITY, sent_at=SENT_AT)
+    assert other[3].order_no != made[3].order_no
+
+
 # --- cancel messages ---
 
 
@@ -671,7 +700,7 @@ def test_cancelled() -> None:
     later = datetime(2026, 4, 2, 0, 0, tzinfo=UTC)
     said = {"control_id": "1", "sent_at": SENT_AT}
     allergic = [allergy("エビ", AllergyCategory.FOOD)]
-    messages = [
+    valid = [
         patient_message(a_note(), FACILITY, **said),
         allergy_message(a_note(), allergic, FACILITY, **said, key_of=key_of),
         diagnosis_message(a_note(), [condition("胃炎")], FACILITY, **said, key_of=key_of),
@@ -679,7 +708,7 @@ def test_cancelled() -> None:
         results([lab("AST", quantity=amount("1"))])[0],
     ]
     taken_back = []
-    for message in messages:
+    for message in valid:
         assert message is not None
         cancel = cancelled(message, control_id="2", sent_at=later)
         assert (cancel.kind, cancel.order_no) == (message.kind, message.order_no)
