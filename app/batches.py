@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from app.errors import HyojunError, InvalidInput
 from app.intake import Line
 from app.log import describe
 from schemas.note import ChartNote
+from schemas.record import Record
 from schemas.statement import Kind
 
 if TYPE_CHECKING:  # importing it loads the model's libraries
@@ -37,26 +38,29 @@ class Outcome:
 
 
 def convert_notes(
-    lines: Iterable[Line], out: Path, convert: Callable[[ChartNote], "Conversion"]
+    lines: Iterable[Line], out: Path, convert: Callable[[ChartNote, Sequence[Record]], "Conversion"]
 ) -> Iterator[Outcome]:
     """Writes `out`/<note id>.json (a FHIR Bundle) and `out`/ssmix2/ for each note; each file is whole or not there.
 
+    `convert` is given the note, and the records of the patient's notes before it in this file.
     A note that fails does not end the others. Raises: OSError where `out` cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
+    earlier: dict[str, list[Record]] = {}
     for line in lines:
         if line.note is None:
             yield Outcome(line.number, None, error=str(line.error))
             continue
         started = time.monotonic()
         try:
-            conversion = convert(line.note)
+            conversion = convert(line.note, earlier.get(line.note.patient.id, ()))
         except Exception as error:
             # The message of an error that is not ours may quote the note; its type and place go to the log.
             if not isinstance(error, HyojunError):
                 log.exception("conversion failed", extra={"line": line.number})
             yield Outcome(line.number, line.note.id, time.monotonic() - started, error=describe(error))
             continue
+        earlier.setdefault(line.note.patient.id, []).extend(conversion.records)
         write_file(out / f"{line.note.id}.json", fhir.dumps(conversion.bundle))
         try:
             for message in conversion.messages:

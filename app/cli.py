@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
 from app.settings import Settings
+from schemas.note import ChartNote
+from schemas.record import Record
 
 app = typer.Typer(
     help="Japanese chart notes to FHIR (JP-CLINS, JP Core) and SS-MIX2.",
@@ -96,9 +98,13 @@ def convert(
     converter = _load_converter(settings)
     lines = read_notes(path) if notes else one_text(path)
     outcomes = []
+
+    def one_note(note: ChartNote, earlier: Sequence[Record]) -> Any:
+        return converter.convert(note, source=source, earlier=earlier)
+
     with progress_bar(messages) as bar:
         task = bar.add_task("converting", total=count_notes(path) if notes else 1)
-        for outcome in convert_notes(lines, out, lambda note: converter.convert(note, source=source)):
+        for outcome in convert_notes(lines, out, one_note):
             outcomes.append(outcome)
             if outcome.error is not None:
                 known = f" (note {outcome.note_id})" if outcome.note_id else ""

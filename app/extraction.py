@@ -68,6 +68,7 @@ _ANCHORS: dict[Field, tuple[Field, ...]] = {
     Field.USAGE: (Field.DOSE, Field.NAME),
     Field.DAYS: (Field.USAGE, Field.DOSE, Field.NAME),
 }
+# Lines that are not blank, as the grammar counts them.
 _ABOVE = 25
 _REMOTE = (Field.DATE, Field.DAYS)
 
@@ -125,7 +126,8 @@ class _LineFinder:
                 spans[key] = self._span(self.number, place)
             elif key in _REMOTE and (span := self._above(item.fields[key])):
                 spans[key] = span
-            else:
+        for key in item.fields:
+            if key not in spans:
                 text = f"the {key.value} of a {item.kind.value} is not where it can belong; it was left out"
                 start, end = spans[Field.NAME].start, spans[Field.NAME].end
                 issues.append(Issue(severity=Severity.WARNING, code=IssueType.VALUE, text=text, start=start, end=end))
@@ -154,7 +156,7 @@ class _LineFinder:
         values = _places(self.text, value)
         free = [p for p in values if p not in self.taken]
         behind = [p for p in free if p[0] >= names[0][1]]
-        place = (behind or free or values or [None])[0]
+        place = next(iter(behind or free or values), None)
         if place is None:
             self.cursor[item.kind] = names[0][0]
             return {Field.NAME: names[0]}
@@ -181,10 +183,15 @@ class _LineFinder:
         return min(_places(self.text, piece), key=distance, default=None)
 
     def _above(self, piece: str) -> EvidenceSpan | None:
-        for number in range(self.number - 1, max(-1, self.number - 1 - _ABOVE), -1):
-            if places := _places(self.fold(self.lines[number].text), piece):
-                return self._span(number, places[0])
-        return None
+        part: EvidenceSpan | None = None
+        written = [number for number in range(self.number) if self.lines[number].text.strip()]
+        for number in reversed(written[-_ABOVE:]):
+            text = self.fold(self.lines[number].text)
+            for place in _places(text, piece)[:1]:
+                if _whole(text, place):
+                    return self._span(number, place)
+                part = part or self._span(number, place)
+        return part
 
     def _span(self, number: int, place: Place) -> EvidenceSpan:
         line = self.lines[number]

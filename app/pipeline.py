@@ -5,9 +5,9 @@
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,6 +105,10 @@ class Converter:
             messages=messages,
             issues=[*reading.issues, *located, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
         )
+
+    def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:
+        """Records of statements that were extracted before, given with the date of their note."""
+        return [r for day, statements in notes for r in standardize.records(statements, day, self.lexicon)[0]]
 
     def _run(self, reading: Reading, started: datetime) -> dict[str, Any]:
         return {

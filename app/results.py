@@ -4,7 +4,7 @@ A note's result is that of its newest finished job.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from app.jobs import chart_note, get_job
 from models import Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
 from schemas.job import JobState
 from schemas.note import ChartNote
-from schemas.statement import Kind
+from schemas.statement import Kind, Statement
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def job_status(session: Session, job_id: UUID) -> dict[str, Any]:
         .where(Run.job_id == job_id)
         .group_by(NoteStatement.kind)
     )
-    counts = {kind: count for kind, count in session.execute(kinds)}
+    counts = {str(kind): int(count) for kind, count in session.execute(kinds)}
     resources = session.scalar(select(func.count()).select_from(Resource).where(Resource.job_id == job_id))
     model_ms = session.scalar(select(Run.duration_ms).where(Run.job_id == job_id).limit(1))
     took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
@@ -113,6 +113,30 @@ def job_resources(session: Session, job_id: UUID) -> list[tuple[str, str]]:
     """Type and id of each resource that the job wrote, in order."""
     query = select(Resource.type, Resource.id).where(Resource.job_id == job_id).order_by(Resource.ordinal)
     return [(type_, id_) for type_, id_ in session.execute(query)]
+
+
+def patient_statements(session: Session, source: str, patient_id: str, *, besides: str) -> list[tuple[date, list[Statement]]]:
+    """Statements of the patient's other notes of `source` (all but the note with the sender's id `besides`), from the
+    newest finished job of each, by the notes' dates."""
+    newest = (
+        select(Job.note_id, func.max(Job.finished_at).label("finished_at"))
+        .where(Job.state == JobState.DONE)
+        .group_by(Job.note_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Note.id, Note.note_date, NoteStatement.payload)
+        .join(Job, Job.note_id == Note.id)
+        .join(newest, (newest.c.note_id == Job.note_id) & (newest.c.finished_at == Job.finished_at))
+        .join(Run, Run.job_id == Job.id)
+        .join(NoteStatement, NoteStatement.run_id == Run.id)
+        .where(Note.source == source, Note.patient_id == patient_id, Note.external_id != besides)
+        .order_by(Note.note_date, Note.id, NoteStatement.ordinal)
+    )
+    found: dict[UUID, tuple[date, list[Statement]]] = {}
+    for note_id, day, payload in rows:
+        found.setdefault(note_id, (day, []))[1].append(Statement.model_validate(payload))
+    return list(found.values())
 
 
 def get_resource(session: Session, type_: str, id_: str) -> StoredResource:

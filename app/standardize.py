@@ -45,7 +45,7 @@ def records(statements: Sequence[Statement], day: date, lexicon: Lexicon) -> tup
         record = builders[statement.kind](statement, day, lexicon, issues)
         found.append(record)
         if not record.codings and not _denies_all(record):
-            _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table knows this name")
+            _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
     return found, issues
 
 
@@ -98,19 +98,19 @@ def _allergy(statement: Statement, day: date, lexicon: Lexicon, issues: list[Iss
     bare = re.sub(r"(?:アレルギー|過敏症?)$", "", written) or written
     entry = lexicon.lookup(Kind.ALLERGY, written) or lexicon.lookup(Kind.ALLERGY, bare)
     category = statement.category
-    display, codings = written, ()
+    display = written
+    codings: tuple[Coding, ...] = ()
     if entry:
         display, codings = _known(entry, written)
         category = AllergyCategory(entry.properties["category"])
-    elif drug := _drug(lexicon, written):
-        display, category = written, AllergyCategory.MEDICATION
-        codings = drug.codings
+    elif _drug(lexicon, written):
+        # JP-CLINS codes allergens by JFAGY only; a drug's own code is not one (JP_AllergyIntolerance_eCS, code binding).
+        category = AllergyCategory.MEDICATION
     if category is not statement.category:
         statement = statement.model_copy(update={"category": category})
     reaction = _quote(statement, Field.REACTION)
     reactions = tuple(r for r in _REACTIONS.split(normalize.expand_name(reaction)) if r) if reaction else ()
-    # JP-CLINS codes allergens by JFAGY only; a drug's own code is not one (JP_AllergyIntolerance_eCS, code binding).
-    return Record(statement=statement, display=display, codings=() if entry is None else codings, reactions=reactions)
+    return Record(statement=statement, display=display, codings=codings, reactions=reactions)
 
 
 def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:

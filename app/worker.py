@@ -160,11 +160,19 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _load_pipeline(settings: Settings, database: Database) -> Convert:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
+    from app.results import patient_statements
     from app.terminology.importers import lexicon_from
 
     with database.session_scope() as session:
         lexicon = lexicon_from(session)
-    return Converter.load(settings, lexicon).convert
+    converter = Converter.load(settings, lexicon)
+
+    def convert(note: ChartNote, *, source: str) -> Conversion:
+        with database.session_scope() as session:
+            others = patient_statements(session, source, note.patient.id, besides=note.id)
+        return converter.convert(note, source=source, earlier=converter.records(others))
+
+    return convert
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Full
+from typing import TypeAlias
 
 import torch
 
@@ -26,16 +27,17 @@ from training.corpus.names import Names
 from training.encode import Codec, Unsound, encode_note, train_tokenizer
 from training.qwen2 import Qwen2, Shape
 
-
 STRIDE = 128
 """Batches are padded to a multiple of this length: every new shape costs the matrix library a compilation."""
 
 
-def examples(codec: Codec, lexicon: Lexicon, names: Names, rng: random.Random, limit: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Endless (ids, targets) of synthetic notes; a note longer than `limit` tokens is cut there.
+Sample = tuple[list[int], list[int]]
+"""Token ids and targets of one note: targets[i] is the token to predict after ids[i], or -1."""
+Batches: TypeAlias = "multiprocessing.Queue[list[Sample]]"
 
-    targets[i] is the token to predict after ids[i], or -1.
-    """
+
+def examples(codec: Codec, lexicon: Lexicon, names: Names, rng: random.Random, limit: int) -> Iterator[Sample]:
+    """Endless samples of synthetic notes; a note longer than `limit` tokens is cut there."""
     while True:
         context, lines = note(rng, names)
         if problems(lines):
@@ -48,14 +50,14 @@ def examples(codec: Codec, lexicon: Lexicon, names: Names, rng: random.Random, l
         yield ids[:-1], [t if wanted else -1 for t, wanted in zip(ids[1:], learn[1:], strict=True)]
 
 
-def _feed(queue: "multiprocessing.Queue[list[tuple[list[int], list[int]]]]", tokenizer: Path, official: Path | None, seed: int, limit: int, tokens: int) -> None:
+def _feed(queue: Batches, tokenizer: Path, official: Path | None, seed: int, limit: int, tokens: int) -> None:
     """Fills `queue` with batches of about `tokens` tokens, notes of like length together."""
     os.nice(2)
     torch.set_num_threads(1)
     rng = random.Random(seed)
     source = examples(Codec.load(tokenizer), Lexicon(starter_entries(), starter_version()), Names(official), rng, limit)
     parent = os.getppid()
-    waiting: dict[int, list[tuple[list[int], list[int]]]] = {}
+    waiting: dict[int, list[Sample]] = {}
     while True:
         example = next(source)
         length = -(-len(example[0]) // STRIDE) * STRIDE
@@ -74,7 +76,7 @@ def _feed(queue: "multiprocessing.Queue[list[tuple[list[int], list[int]]]]", tok
                 continue
 
 
-def _tensors(batch: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(batch: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     length = -(-max(len(ids) for ids, _ in batch) // STRIDE) * STRIDE
     x = torch.zeros(len(batch), length, dtype=torch.long)
     y = torch.full((len(batch), length), -1)
@@ -131,9 +133,10 @@ def main() -> None:
         print(f"resumed at {spent / 60:.1f} min, step {step}", flush=True)
 
     context = multiprocessing.get_context("spawn")
-    queue: "multiprocessing.Queue[list[tuple[list[int], list[int]]]]" = context.Queue(maxsize=64)
+    queue: Batches = context.Queue(maxsize=64)
+    seed = args.seed + 1000 + step
     feeder = context.Process(
-        target=_feed, args=(queue, tokenizer, args.official, args.seed + 1000 + step, args.length, args.batch), daemon=True
+        target=_feed, args=(queue, tokenizer, args.official, seed, args.length, args.batch), daemon=True
     )
     feeder.start()
 
@@ -169,8 +172,8 @@ def main() -> None:
         now = time.monotonic()
         spent, last = spent + now - last, now
         if step % 50 == 0:
-            line = {"minutes": round(spent / 60, 1), "step": step, "tokens": tokens, "loss": round(mean, 4), "rate": rate}
-            print(json.dumps(line), flush=True)
+            row = {"minutes": round(spent / 60, 1), "step": step, "tokens": tokens, "loss": round(mean, 4)}
+            print(json.dumps(row), flush=True)
         if now - saved_at > 180:
             save()
             saved_at = now

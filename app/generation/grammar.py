@@ -121,13 +121,13 @@ def _line_rules(index: int, line: Line, above: list[str], writing: Writing) -> l
     rules = [
         f"C{index}: %regex {json.dumps({'substring_chunks': parts}, ensure_ascii=False)}",
         # Not empty, and no space at either end.
-        f"N{index}: C{index} & /[^ ]([^\\n]*[^ ])?/",
+        f"N{index}: C{index} & /[^ \u3000]([^\\n]*[^ \u3000])?/",
     ]
     remote = {
         Field.DATE: _candidates(_DATE, above),
         Field.DAYS: _candidates(_SUPPLY, above),
     }
-    names = {field: f"N{index}" for field in Field}
+    names = dict.fromkeys(Field, f"N{index}")
     for field, found in remote.items():
         if found:
             # A literal that also stands in the line itself would be ambiguous to the lexer, so the line's own go first.

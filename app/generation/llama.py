@@ -6,6 +6,8 @@ logits of the last. Greedy by default; with a temperature, sampling is seeded an
 """
 
 import ctypes
+import functools
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -254,19 +256,20 @@ def _only(mask: NDArray[np.int32]) -> int | None:
     return int(words[0]) * 32 + word.bit_length() - 1
 
 
-_log_callback: Any = None
-
-
+@functools.cache
 def _quiet() -> None:
-    """llama.cpp writes its log to standard error; only errors are kept, and they hold no text of notes."""
-    global _log_callback
-    if _log_callback is None:
+    """llama.cpp writes its log to standard error; only errors are kept, and they hold no text of notes.
 
-        def callback(level: int, text: bytes, _: Any) -> None:
-            if level == 4:  # GGML_LOG_LEVEL_ERROR; 5 continues the line before (ggml.h)
-                import logging
+    Called before llama.cpp is; the callback lives as long as the process, since llama.cpp keeps its address.
+    """
+    log = logging.getLogger(__name__)
 
-                logging.getLogger(__name__).error("llama.cpp: %s", text.decode("utf-8", "replace").strip())
+    def callback(level: int, text: bytes, _: Any) -> None:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR; 5 continues the line before (ggml.h)
+            log.error("llama.cpp: %s", text.decode("utf-8", "replace").strip())
 
-        _log_callback = llama_cpp.llama_log_callback(callback)
-        llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+    _KEPT.append(llama_cpp.llama_log_callback(callback))
+    llama_cpp.llama_log_set(_KEPT[0], ctypes.c_void_p(0))
+
+
+_KEPT: list[Any] = []

@@ -34,7 +34,7 @@ _LONG_LINE = 240
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
 _LONGEST_SENTENCE = 480
 """A sentence longer than this many characters is cut again: it would fill a window by itself."""
-_SEPARATOR = re.compile(r"[、，．；;\s](?![0-9０-９])")
+_SEPARATOR = re.compile(r"[、，．；;\s](?=[^0-9０-９])")
 
 
 @dataclass(frozen=True)

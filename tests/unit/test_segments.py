@@ -38,7 +38,7 @@ def test_chunks_cover_the_line_in_order_and_never_divide_a_number_or_a_word(
     assert all(start < end for start, end in found)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
     cuts = {edge for chunk in found for edge in chunk}
-    for undivided in re.finditer(r"[0-9]+(?:\.[0-9]+)*|[A-Za-z]+", line):
+    for undivided in re.finditer(r"(?<![0-9.,])[0-9]+(?:\.[0-9]+)*(?![0-9.,])|[A-Za-z]+", line):
         assert not cuts & set(range(undivided.start() + 1, undivided.end()))
     # A mention is whole; at most it grows to the end of a number or a word.
     for start, end in mentions:

@@ -3,7 +3,6 @@
 import random
 
 from schemas.statement import Assertion, Field, Kind
-
 from training.corpus.condition_prose import FAMILY, MIXED, PAST, inline, plain
 from training.corpus.condition_words import fill, join, pick, stage, when, words
 from training.corpus.core import Context, Fact, Line

@@ -15,7 +15,6 @@ import re
 from datetime import date, timedelta
 
 from schemas.statement import Assertion, Field, Kind
-
 from training.corpus.core import Context, Fact
 from training.corpus.names import Names
 

@@ -1,0 +1,266 @@
+"""Statements to records: what a name means, what a value is, and what is said when neither is known."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from app import standardize
+from app.terminology.entries import (
+    CORE_LAB,
+    ICD10,
+    INFECTION_LAB,
+    JFAGY_FOOD,
+    YJ,
+    Entry,
+    starter_entries,
+    starter_version,
+)
+from app.terminology.matching import Lexicon
+from schemas.coding import Coding
+from schemas.issue import Issue, IssueType
+from schemas.record import Comparator, Quantity, Record
+from schemas.statement import (
+    Action,
+    AllergyCategory,
+    Assertion,
+    EvidenceSpan,
+    Field,
+    InfectionResult,
+    Kind,
+    Statement,
+)
+
+DAY = date(2026, 6, 1)
+
+
+@pytest.fixture(scope="module")
+def lexicon() -> Lexicon:
+    return Lexicon(starter_entries(), starter_version())
+
+
+def say(
+    kind: Kind,
+    *,
+    assertion: Assertion = Assertion.PRESENT,
+    category: AllergyCategory | None = None,
+    result: InfectionResult | None = None,
+    **fields: str,
+) -> Statement:
+    """A statement whose fields stand side by side in the note, from offset 100."""
+    spans, at = {}, 100
+    for key, quote in fields.items():
+        spans[Field(key)] = EvidenceSpan(start=at, end=at + len(quote), quote=quote)
+        at += len(quote)
+    return Statement(
+        kind=kind,
+        fields=spans,
+        assertion=assertion,
+        category=category or (AllergyCategory.OTHER if kind is Kind.ALLERGY else None),
+        result=result,
+        action=Action.PRESCRIBE if kind is Kind.PRESCRIPTION else None,
+    )
+
+
+def one(lexicon: Lexicon, statement: Statement) -> tuple[Record, list[Issue]]:
+    [record], issues = standardize.records([statement], DAY, lexicon)
+    return record, issues
+
+
+def codes(record: Record) -> set[tuple[str, str]]:
+    return {(coding.system, coding.code) for coding in record.codings}
+
+
+# -- conditions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["DM2", "２型糖尿病", "Ⅱ型糖尿病", "T2DM"])
+def test_an_abbreviation_is_expanded_and_coded(lexicon: Lexicon, name: str) -> None:
+    record, issues = one(lexicon, say(Kind.CONDITION, name=name, onset="2015年"))
+    assert not issues
+    assert (record.display, record.date) == ("2型糖尿病", "2015")
+    assert (ICD10, "E11.9") in codes(record)
+    assert record.statement.name.quote == name
+
+
+@pytest.mark.parametrize("name", ["右肺炎", "両側肺炎", "左 肺炎", "肺炎の疑い", "肺炎治療後"])
+def test_sides_and_states_keep_the_code_and_the_written_name(lexicon: Lexicon, name: str) -> None:
+    record, issues = one(lexicon, say(Kind.CONDITION, name=name))
+    assert not issues
+    assert record.display == name
+    assert (ICD10, "J18.9") in codes(record)
+
+
+def test_a_name_without_code_stays_as_written_and_is_reported(lexicon: Lexicon) -> None:
+    name = "架空性ほげほげ症候群"
+    for kind in Kind:
+        record, issues = one(lexicon, say(kind, name=name))
+        assert record.display == name and not record.codings
+        assert [(i.code, i.start, i.end) for i in issues] == [(IssueType.CODE_INVALID, 100, 100 + len(name))]
+        assert not [i for i in issues if name in i.text or "ほげ" in i.text]
+
+
+def test_dates_relatives_and_what_cannot_be_computed(lexicon: Lexicon) -> None:
+    record, _ = one(
+        lexicon, say(Kind.CONDITION, assertion=Assertion.FAMILY, name="高血圧", relative="母方祖母", onset="昨年")
+    )
+    assert (record.display, record.relative, record.date) == ("高血圧症", "母方祖母", "2025")
+    record, [issue] = one(lexicon, say(Kind.CONDITION, name="高血圧", onset="若い頃"))
+    assert record.date is None
+    assert (issue.code, issue.start, issue.end) == (IssueType.VALUE, 103, 106)
+    assert "若い" not in issue.text
+
+
+# -- allergies --------------------------------------------------------------------------------------------------------
+
+
+def test_the_tables_category_wins(lexicon: Lexicon) -> None:
+    record, issues = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.MEDICATION, name="鶏卵"))
+    assert not issues
+    assert record.statement.category is AllergyCategory.FOOD
+    assert {system for system, _ in codes(record)} == {JFAGY_FOOD}
+    record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="そばアレルギー", reaction="発疹、呼吸苦"))
+    assert {system for system, _ in codes(record)} == {JFAGY_FOOD}
+    assert record.reactions == ("発疹", "呼吸苦")
+
+
+def test_a_drug_is_an_allergen_of_medication_without_its_own_code() -> None:
+    coding = Coding(system=YJ, code="1149019F1021", display="ロキソニン錠60mg")
+    drug = Entry(Kind.PRESCRIPTION, "ロキソニン錠60mg", ("ロキソニン錠60mg", "ロキソニン"), (coding,))
+    lexicon = Lexicon([drug], "test")
+    for name in ("ロキソニン", "ﾛｷｿﾆﾝ錠60mg"):
+        record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name=name))
+        assert record.statement.category is AllergyCategory.MEDICATION
+        assert not record.codings
+    record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.ENVIRONMENT, name="ほこり"))
+    assert record.statement.category is AllergyCategory.ENVIRONMENT
+
+
+@pytest.mark.parametrize("name", ["アレルギー", "ｱﾚﾙｷﾞｰ", "薬剤", "食物アレルギー", "Allergy"])
+def test_a_general_denial_needs_no_code(lexicon: Lexicon, name: str) -> None:
+    _, issues = one(lexicon, say(Kind.ALLERGY, assertion=Assertion.ABSENT, name=name))
+    assert not issues
+
+
+# -- laboratory results -----------------------------------------------------------------------------------------------
+
+
+def test_a_number_keeps_its_digits_and_takes_its_unit(lexicon: Lexicon) -> None:
+    record, issues = one(lexicon, say(Kind.LAB, name="ＨｂＡ１ｃ", value="７．１０", unit="％", flag="↑"))
+    assert not issues
+    assert record.quantity == Quantity(value=Decimal("7.10"), unit="%")
+    assert str(record.quantity.value) == "7.10"
+    assert (record.display, record.flag, record.date) == ("HbA1c", "↑", "2026-06-01")
+    assert {system for system, _ in codes(record)} == {CORE_LAB}
+    assert record.text_value is None
+
+
+def test_comparators(lexicon: Lexicon) -> None:
+    for value, comparator in (("<0.02", Comparator.LT), ("0.02以下", Comparator.LE), ("≧0.02", Comparator.GE)):
+        record, _ = one(lexicon, say(Kind.LAB, name="CRP", value=value, unit="mg/dL"))
+        assert record.quantity == Quantity(value=Decimal("0.02"), comparator=comparator, unit="mg/dL")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("血液型", "A型", "A"),
+        ("ABO", "ＡＢ", "AB"),
+        ("血液型", "O型Rh(+)", "O"),
+        ("Rh", "(+)", "陽性"),
+        ("RhD", "陰性", "陰性"),
+        ("尿蛋白", "(2+)", "2+"),
+        ("尿蛋白", "－", "-"),
+        ("尿蛋白", "±", "±"),
+        ("CRP定性", "(-)", "陰性"),
+    ],
+)
+def test_results_in_words_and_signs(lexicon: Lexicon, name: str, value: str, text: str) -> None:
+    record, issues = one(lexicon, say(Kind.LAB, name=name, value=value))
+    assert not issues
+    assert (record.text_value, record.quantity) == (text, None)
+
+
+def test_a_result_that_is_not_understood_stays_as_written(lexicon: Lexicon) -> None:
+    record, [issue] = one(lexicon, say(Kind.LAB, name="CRP", value="測定ﾌﾉｳ"))
+    assert (record.text_value, record.quantity) == ("測定フノウ", None)
+    assert (issue.code, issue.start, issue.end) == (IssueType.VALUE, 103, 107)
+    assert "測定" not in issue.text
+
+
+def test_the_day_of_a_result(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.LAB, name="CRP", value="0.3", date="5/10"))
+    assert record.date == "2026-05-10"
+    record, [issue] = one(lexicon, say(Kind.LAB, name="CRP", value="0.3", date="同日"))
+    assert record.date == "2026-06-01"
+    assert issue.code is IssueType.VALUE
+    record, issues = one(lexicon, say(Kind.LAB, name="CRP"))
+    assert not issues and record.quantity is None and record.text_value is None
+
+
+# -- infections -------------------------------------------------------------------------------------------------------
+
+
+def test_an_infection_by_its_label_its_number_or_both(lexicon: Lexicon) -> None:
+    record, issues = one(lexicon, say(Kind.INFECTION, result=InfectionResult.NEGATIVE, name="HBs抗原", value="(-)"))
+    assert not issues
+    assert (record.text_value, record.quantity) == ("陰性", None)
+    assert {system for system, _ in codes(record)} == {INFECTION_LAB}
+    record, issues = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="123.4", unit="mIU/mL"))
+    assert not issues
+    assert (record.text_value, record.quantity) == (None, Quantity(value=Decimal("123.4"), unit="mIU/mL"))
+    record, issues = one(
+        lexicon, say(Kind.INFECTION, result=InfectionResult.POSITIVE, name="HCV抗体", value="12.3", unit="COI")
+    )
+    assert not issues
+    assert (record.text_value, record.quantity) == ("陽性", Quantity(value=Decimal("12.3"), unit="COI"))
+
+
+def test_an_infections_value_without_a_label(lexicon: Lexicon) -> None:
+    record, issues = one(lexicon, say(Kind.INFECTION, name="HBs抗原", value="陽性"))
+    assert not issues and record.text_value == "陽性"
+    record, [issue] = one(lexicon, say(Kind.INFECTION, name="HBs抗原", value="再検"))
+    assert (record.text_value, record.quantity) == (None, None)
+    assert (issue.code, issue.start, issue.end) == (IssueType.VALUE, 105, 107)
+    record, issues = one(lexicon, say(Kind.INFECTION, result=InfectionResult.INDETERMINATE, name="RPR"))
+    assert not issues and record.text_value == "判定保留"
+
+
+# -- prescriptions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_prescription_is_computed_and_its_product_coded() -> None:
+    coding = Coding(system=YJ, code="2171022F3020", display="アムロジピンOD錠5mg")
+    lexicon = Lexicon([Entry(Kind.PRESCRIPTION, coding.display, (coding.display,), (coding,))], "test")
+    record, issues = one(
+        lexicon, say(Kind.PRESCRIPTION, name="ｱﾑﾛｼﾞﾋﾟﾝOD錠５mg", dose="2錠", usage="分2 朝夕食後", days="28日分")
+    )
+    assert not issues
+    assert record.display == "アムロジピンOD錠5mg"
+    assert codes(record) == {(YJ, coding.code)}
+    dosage = record.dosage
+    assert dosage is not None
+    assert (dosage.dose, dosage.dose_unit, dosage.per_day, dosage.days) == (Decimal(1), "錠", 2, 28)
+
+
+@pytest.mark.parametrize("name", ["ロキソニン錠60mg", "ロキソニン(60)", "ロキソニン 60", "ロキソニンテープ100mg", "ロキソニン"])
+def test_form_and_strength_do_not_hide_the_drug(name: str) -> None:
+    coding = Coding(system="urn:test", code="1", display="ロキソニン")
+    lexicon = Lexicon([Entry(Kind.PRESCRIPTION, "ロキソニン", ("ロキソニン",), (coding,))], "test")
+    record, issues = one(lexicon, say(Kind.PRESCRIPTION, name=name))
+    assert not issues
+    assert (record.display, record.codings) == (name, (coding,))
+
+
+def test_a_dose_that_is_not_computed_is_reported() -> None:
+    lexicon = Lexicon([], "empty")
+    record, issues = one(lexicon, say(Kind.PRESCRIPTION, name="架空薬", dose="適量", usage="疼痛時"))
+    assert record.dosage is not None and record.dosage.dose is None and record.dosage.as_needed
+    assert [(i.code, i.start, i.end) for i in issues] == [(IssueType.VALUE, 103, 105), (IssueType.CODE_INVALID, 100, 103)]
+
+
+def test_records_come_in_the_order_of_the_statements(lexicon: Lexicon) -> None:
+    said = [say(Kind.LAB, name="CRP"), say(Kind.CONDITION, name="胃癌"), say(Kind.ALLERGY, name="そば")]
+    records, _ = standardize.records(said, DAY, lexicon)
+    assert [record.statement.kind for record in records] == [Kind.LAB, Kind.CONDITION, Kind.ALLERGY]
+    assert standardize.records([], DAY, lexicon) == ([], [])
