@@ -68,7 +68,7 @@ def convert(
     family: Annotated[str, typer.Option(help="With --text.")] = "不明",
     given: Annotated[str, typer.Option(help="With --text.")] = "不明",
     sex: Annotated[str, typer.Option(help="With --text: male, female, other or unknown.")] = "unknown",
-    birth_date: Annotated[str, typer.Option(help="With --text; the default means unknown.")] = "1900-01-01",
+    birth_date: Annotated[str | None, typer.Option(help="With --text; left out: unknown.")] = None,
 ) -> None:
     """Converts notes in this process, without a server; writes OUT/<id>.json and OUT/ssmix2/.
 
@@ -83,7 +83,8 @@ def convert(
     from app.report import console, progress_bar, show_outcomes
 
     def one_text(path: Path) -> Iterator[Line]:
-        patient = {"id": patient_id, "family": family, "given": given, "sex": sex, "birth_date": birth_date}
+        patient = {"id": patient_id, "family": family, "given": given, "sex": sex}
+        patient |= {"birth_date": birth_date} if birth_date else {}
         yield read_note_text(path, {
             "id": note_id or re.sub(r"[^0-9A-Za-z.-]+", "-", path.stem).strip("-.")[:64] or "note",
             "document_type": document_type, "department": department, "date": day or date.today().isoformat(),

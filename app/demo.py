@@ -309,4 +309,4 @@ def _outcome(api: _Api, database: Database, line: Line, job: dict[str, Any], out
 
 def _say_where(screen: Console, out: Path, api: _Api) -> None:
     screen.print(f"FHIR Bundles: {out}/<note>.json   SS-MIX2 storage: {out / 'ssmix2'}", soft_wrap=True)
-    screen.print(f"{api.url}/   (API: {api.url}/docs)   Ctrl-C ends it", soft_wrap=True)
+    screen.print(f"{api.url}/   (API: {api.url}/openapi.json)   Ctrl-C ends it", soft_wrap=True)

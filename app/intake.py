@@ -192,6 +192,8 @@ def _faults(fields: dict[str, Any]) -> dict[str, str]:
     faults: dict[str, str] = {}
     for path, value in flat.items():
         if path in ("date", "patient.birth_date"):
+            if value is None and path == "patient.birth_date":
+                continue
             if not isinstance(value, str) or not _DATE.fullmatch(value):
                 faults[path] = "must be a date YYYY-MM-DD"
         elif isinstance(value, str):

@@ -26,6 +26,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         title="Hyojun",
         version=__version__,
         summary="Japanese chart notes to FHIR (JP-CLINS, JP Core) and SS-MIX2",
+        # The pages that show an API description load their scripts from elsewhere; /openapi.json needs nothing.
+        docs_url=None,
         redoc_url=None,
         # A slash too many is no other resource: 404, not a redirect that some clients answer with a GET.
         redirect_slashes=False,

@@ -1,6 +1,6 @@
 """The path of one note: text in, records, FHIR and SS-MIX2 out. The steps in reading order; no database, no network.
 
-    model (generation) -> spans (extraction) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
+    model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import __version__, extraction, fhir, ssmix2, standardize
+from app import __version__, extraction, fhir, scopes, ssmix2, standardize
 from app.errors import InvalidInput
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
@@ -91,6 +91,7 @@ class Converter:
         mentions = [(m.start, m.end, m.kind) for m in self.lexicon.find_mentions(note.text)]
         reading = self.reader.read(note.text, mentions, note.document_type.value)
         statements, located = extraction.locate(reading.lines, reading.written, fold)
+        statements = scopes.distribute(reading.lines, statements, fold)
         records, coded = standardize.records(statements, note.date, self.lexicon)
         run = self._run(reading, started)
         resources, built = self._resources(note, records, run, started)
@@ -140,7 +141,7 @@ class Converter:
         key = hashlib.sha256(f"{source}\0{note.id}".encode()).hexdigest()
         # Order numbers have 15 digits (SS-MIX2 1.2, file names); 13 hex digits of a hash always fit.
         order = int(key[:12], 16) % 10**14 + 1
-        serial = iter(range(100))
+        serial = iter(range(1000))
 
         def control() -> str:
             """MSH-10, at most 20 characters, different for every message of every run."""

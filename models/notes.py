@@ -28,7 +28,7 @@ class Note(Base):
     patient_family: Mapped[str]
     patient_given: Mapped[str]
     patient_sex: Mapped[str]
-    patient_birth_date: Mapped[date]
+    patient_birth_date: Mapped[date | None]
     document_type: Mapped[str]
     department: Mapped[str]
     note_date: Mapped[date]

@@ -49,7 +49,8 @@ class Patient(Value):
     family: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     given: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     sex: Sex = Sex.UNKNOWN
-    birth_date: date
+    birth_date: date | None = None
+    """None: the sender does not know it."""
 
 
 class ChartNote(Value):

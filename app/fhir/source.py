@@ -35,6 +35,7 @@ def patient(resource_id: str, note: ChartNote, facility: Facility | None, record
     person = note.patient
     system = f"{codes.FACILITY_PATIENT_OID}{facility.number}" if facility else codes.PATIENT_ID
     family, given = (line(part) or "不明" for part in (person.family, person.given))
+    known = {"birthDate": person.birth_date.isoformat()} if person.birth_date else {}
     return {
         "resourceType": "Patient",
         "id": resource_id,
@@ -42,7 +43,7 @@ def patient(resource_id: str, note: ChartNote, facility: Facility | None, record
         "identifier": [{"system": system, "value": person.id}],
         "name": [{"use": "official", "text": f"{family} {given}", "family": family, "given": [given]}],
         "gender": person.sex.value,
-        "birthDate": person.birth_date.isoformat(),
+        **known,
     }
 
 

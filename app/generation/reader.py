@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2.sandbox
 import llguidance
 
-from app.errors import InvalidInput, TooLong
+from app.errors import InvalidInput, ModelOutputError, TooLong
 from app.generation import form, grammar, registry
 from app.generation.llama import Generated, LlamaCpp
 from app.generation.segments import chunks, fold, pieces
@@ -169,10 +169,17 @@ class NoteReader:
     ) -> tuple[Generated, list[form.Written]]:
         planned = [self._plan(number, lines[number], mentions) for number in range(first, last)]
         planned = [line for line in planned if line.text.strip()]
-        source = grammar.build(planned, self.writing)
-        spec = llguidance.grammar_from("lark", source)
         prompt = self._prompt_for([lines[n].text for n in range(first, last)], document_type)
-        generated = self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
+
+        def write(*, shaped: bool) -> Generated:
+            spec = llguidance.grammar_from("lark", grammar.build(planned, self.writing, shaped=shaped))
+            return self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
+
+        try:
+            generated = write(shaped=True)
+        except ModelOutputError:
+            # llguidance 1.9.1 now and then panics on the shapes; without them the form is as closed and as verbatim.
+            generated = write(shaped=False)
         written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
         if not complete:
             raise TooLong("the model's output was cut off")

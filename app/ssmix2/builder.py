@@ -142,7 +142,7 @@ class Builder:
         name_parts = (person.family, person.given, "", "", "", "", "L", representation)
         sex = {Sex.MALE: "M", Sex.FEMALE: "F", Sex.OTHER: "O", Sex.UNKNOWN: "U"}[person.sex]
         fields = {1: "0001", 3: f"{person.id}^^^^PI", 5: self.coded("PID-5", name_parts)}
-        self.add("PID", fields | {7: f"{person.birth_date:%Y%m%d}", 8: sex} | (more or {}))
+        self.add("PID", fields | {7: f"{person.birth_date:%Y%m%d}" if person.birth_date else '""', 8: sex} | (more or {}))
 
     def visit(self, number: str) -> None:
         code = self.facility.department_code

@@ -21,7 +21,7 @@ CREATE TABLE notes (
     patient_family TEXT NOT NULL,
     patient_given TEXT NOT NULL,
     patient_sex TEXT NOT NULL,
-    patient_birth_date DATE NOT NULL,
+    patient_birth_date DATE,
     document_type TEXT NOT NULL,
     department TEXT NOT NULL,
     note_date DATE NOT NULL,

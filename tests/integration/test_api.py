@@ -495,7 +495,7 @@ def test_the_front_page_counts_jobs_and_needs_nothing_from_elsewhere(fresh_datab
         page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert '<td id="queued">1' in page.text and '<td id="done">1' in page.text and '<td id="failed">0' in page.text
-    assert 'href="/docs"' in page.text and 'href="/readyz"' in page.text
+    assert 'href="/openapi.json"' in page.text and 'href="/readyz"' in page.text
     assert "http://" not in page.text and "https://" not in page.text
 
 

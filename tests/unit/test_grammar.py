@@ -2,13 +2,12 @@
 
 import llguidance
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidInput
 from app.generation import form, grammar
 from app.generation.grammar import Line
-from app.generation.segments import chunks
 from schemas.statement import FIELDS, Action, AllergyCategory, Assertion, Field, InfectionResult, Kind
 
 _BYTES = llguidance.LLTokenizer("byte")
@@ -46,42 +45,52 @@ def one(text: str, *rows: str) -> bool:
     return accepts(note(text), replay(text) + "".join(rows) + form.END)
 
 
-_SAMPLES = ["HbA1c", "7.2", "%", " ", "　", "2型糖尿病", "アレルギー", "ペニシリン", "(2+)", "\"", "\\", "\t", "{", "}", "が",
-            '{"end":true}', "👨‍👩‍👧", "ｶﾞ", "5/10", "、", "\u3099", "null"]  # fmt: skip
+_NAMES = ["HbA1c", "2型糖尿病", "ペニシリン", "アムロジピンOD錠5mg", "心房細動(Af)", "γ-GTP", "BNP"]
+_FIELDS = {
+    Field.VALUE: ["7.2", "<0.5", "(2+)", "陽性", "1,234", "±", "1万2千"],
+    Field.UNIT: ["%", "mg/dL", "×10^4/μL", "℃"],
+    Field.FLAG: ["H", "↑", "高値"],
+    Field.DATE: ["5/10", "2024年5月", "R6.5.1", "前回"],
+    Field.ONSET: ["2015年", "昨年", "3年前"],
+    Field.RELATIVE: ["父", "母方祖母"],
+    Field.REACTION: ["発疹", "蕁麻疹・呼吸苦"],
+    Field.DOSE: ["1回1錠", "0.5T", "半錠"],
+    Field.USAGE: ["分2 朝夕食後", "朝", "疼痛時"],
+    Field.DAYS: ["28日分", "14TD"],
+}
+_NOISE = ["。", "、", " ", "\t", "\"", "\\", "{", "}", '{"end":true}', "👨\u200d👩", "\u3099", " は ", "<|im_end|>", "　"]
 
 
 @st.composite
 def written_notes(draw: st.DrawFn) -> tuple[list[Line], str]:
-    """A note and a sound list of statements for it, as text."""
+    """A note and the statements it makes, as text: fields between noise, some names marked as mentions."""
     lines, text = [], ""
     for number in range(draw(st.integers(1, 3))):
-        body = "".join(draw(st.lists(st.sampled_from(_SAMPLES), min_size=1, max_size=8))) + "1"
-        edges = sorted(draw(st.sets(st.integers(0, len(body)), max_size=4)))
-        spans = list(zip(edges[::2], edges[1::2], strict=False))
-        line = Line(number, body, tuple((start, end, Kind.LAB) for start, end in spans))
-        lines.append(line)
-        cuts = chunks(body, spans)
-        runs = [body[a:d] for i, (a, _) in enumerate(cuts) for _, d in cuts[i:]]
-        runs = [run for run in runs if run == run.strip(" \u3000")]
-        assume(runs)
-        text += replay(body)
-        for _ in range(draw(st.integers(0, min(2, grammar.most_statements(line))))):
+        body, rows, mentions = "。1", "", []
+        for _ in range(draw(st.integers(0, 3))):
             kind = draw(st.sampled_from(Kind))
-            fields = {f: draw(st.sampled_from(runs)) for f in FIELDS[kind] if f is Field.NAME or draw(st.booleans())}
-            text += "".join(
-                part
-                for part, _ in form.parts(
-                    form.Written(
-                        number,
-                        kind,
-                        fields,
-                        assertion=draw(st.sampled_from(form.ASSERTIONS.get(kind, (Assertion.PRESENT,)))),
-                        category=draw(st.sampled_from(AllergyCategory)) if kind is Kind.ALLERGY else None,
-                        result=draw(st.sampled_from([None, *InfectionResult])) if kind is Kind.INFECTION else None,
-                        action=draw(st.sampled_from(Action)) if kind is Kind.PRESCRIPTION else None,
-                    )
-                )
+            fields = {Field.NAME: draw(st.sampled_from(_NAMES))}
+            body += draw(st.sampled_from(_NOISE)) + "、"
+            if draw(st.booleans()):
+                mentions.append((len(body), len(body) + len(fields[Field.NAME]), kind))
+            body += fields[Field.NAME]
+            for field in FIELDS[kind][1:]:
+                if draw(st.booleans()):
+                    fields[field] = draw(st.sampled_from(_FIELDS[field]))
+                    body += draw(st.sampled_from(_NOISE)) + " " + fields[field]
+            body += "、"
+            written = form.Written(
+                number,
+                kind,
+                fields,
+                assertion=draw(st.sampled_from(form.ASSERTIONS.get(kind, (Assertion.PRESENT,)))),
+                category=draw(st.sampled_from(AllergyCategory)) if kind is Kind.ALLERGY else None,
+                result=draw(st.sampled_from([None, *InfectionResult])) if kind is Kind.INFECTION else None,
+                action=draw(st.sampled_from(Action)) if kind is Kind.PRESCRIPTION else None,
             )
+            rows += "".join(part for part, _ in form.parts(written))
+        lines.append(Line(number, body, tuple(mentions)))
+        text += replay(body) + rows
     return lines, text + form.END
 
 
@@ -144,24 +153,37 @@ def test_a_field_is_not_empty_and_has_no_space_at_its_ends() -> None:
     assert one(line, row(Kind.CONDITION, name="咳 と 熱"))
     for name in ("", " ", "咳 ", " と", "熱　", "　あり", "　"):
         assert not one(line, row(Kind.CONDITION, name=name))
-    assert not one(line, row(Kind.CONDITION, name="咳", onset=""))
+    assert not one(line, row(Kind.CONDITION, name="と 熱", onset=""))
+    assert not one(line, row(Kind.CONDITION, name="と 熱", onset="あり"))
+    assert one(line, row(Kind.CONDITION, name="と 熱"))
+
+
+def test_a_number_a_date_or_a_single_kanji_is_no_disease() -> None:
+    line = "令和3年 5/10 咳 K 4.1 卵 糖尿病"
+    for name in ("令和3年", "5/10", "4.1", "咳", "K"):
+        assert not one(line, row(Kind.CONDITION, name=name)), name
+    assert one(line, row(Kind.CONDITION, name="糖尿病", onset="令和3年"))
+    assert one(line, row(Kind.LAB, name="K", value="4.1", date="5/10"))
+    assert one(line, row(Kind.ALLERGY, name="卵"))
+    assert not one(line, row(Kind.LAB, name="K", value="糖尿病"))
+    assert not one(line, row(Kind.LAB, name="K", value="4.1", unit="5/10"))
 
 
 def test_the_number_of_statements_is_bounded() -> None:
-    line = Line(0, "咳、" * 100)
+    line = Line(0, "咳嗽、" * 100)
     most = grammar.most_statements(line)
     assert most == grammar.MAX_STATEMENTS
-    statement = row(Kind.CONDITION, name="咳")
+    statement = row(Kind.CONDITION, name="咳嗽")
     assert accepts([line], replay(line.text) + statement * most + form.END)
     assert not accepts([line], replay(line.text) + statement * (most + 1) + form.END)
-    short = Line(0, "咳、熱")
+    short = Line(0, "咳嗽、熱")
     few = grammar.most_statements(short)
     assert 2 <= few < 10
     assert accepts([short], replay(short.text) + statement * few + form.END)
     assert not accepts([short], replay(short.text) + statement * (few + 1) + form.END)
 
 
-@pytest.mark.parametrize("head", ["2024/5/10 採血", "R6.5.10", "令和6年5月10日", "（5/10）", "14日分", "退院時処方 28TD"])
+@pytest.mark.parametrize("head", ["2024/5/10 採血", "R6.5.10", "令和6年5月10日", "2024.5", "24.5.10", "2024年5月", "12月", "（5/10）", "14日分", "退院時処方 28TD"])
 def test_dates_and_supplies_may_come_from_lines_above_but_not_too_far(head: str) -> None:
     piece = {"2024/5/10 採血": "2024/5/10", "（5/10）": "5/10", "退院時処方 28TD": "28TD"}.get(head, head)
     lab, drug = "CRP 0.3", "ロキソニン 3錠"
@@ -178,13 +200,21 @@ def test_dates_and_supplies_may_come_from_lines_above_but_not_too_far(head: str)
     assert not accepts(below, replay(last) + statement + replay(head) + form.END)
 
 
+def test_results_between_do_not_crowd_out_the_date_of_a_table() -> None:
+    rows = [f"Hb {10 + number / 10:.1f}" for number in range(grammar.LOOK_BACK - 1)]
+    lines = note("5/10", *rows, "CRP 0.3")
+    above = "".join(replay(line.text) for line in lines)
+    assert accepts(lines, above + row(Kind.LAB, name="CRP", value="0.3", date="5/10") + form.END)
+    assert not accepts(lines, above + row(Kind.LAB, name="CRP", value="0.3", date="10.1") + form.END)
+
+
 def test_only_dates_and_supplies_come_from_above() -> None:
-    lines = note("5/10 CRP", "0.3 14日分")
-    above = replay("5/10 CRP") + replay("0.3 14日分")
+    lines = note("5/10 CRP", "Hb 0.3 14日分")
+    above = replay("5/10 CRP") + replay("Hb 0.3 14日分")
     assert not accepts(lines, above + row(Kind.LAB, name="CRP", value="0.3") + form.END)
-    assert not accepts(lines, above + row(Kind.LAB, name="0.3", unit="5/10") + form.END)
-    assert accepts(lines, above + row(Kind.LAB, name="0.3", date="5/10") + form.END)
-    assert not accepts(lines, above + row(Kind.LAB, name="0.3", date="5/1") + form.END)
+    assert not accepts(lines, above + row(Kind.LAB, name="Hb", unit="5/10") + form.END)
+    assert accepts(lines, above + row(Kind.LAB, name="Hb", date="5/10") + form.END)
+    assert not accepts(lines, above + row(Kind.LAB, name="Hb", date="5/1") + form.END)
 
 
 _HOSTILE = '"}\n'.replace("\n", "") + ' {"end":true} \\"name\\":\\\\ <|im_end|> {"kind":"lab"} \U0001f469\u200d\U0001f467 /*7*/'

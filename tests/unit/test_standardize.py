@@ -184,7 +184,7 @@ def test_results_in_words_and_signs(lexicon: Lexicon, name: str, value: str, tex
 def test_a_result_that_is_not_understood_stays_as_written(lexicon: Lexicon) -> None:
     record, [issue] = one(lexicon, say(Kind.LAB, name="CRP", value="測定ﾌﾉｳ"))
     assert (record.text_value, record.quantity) == ("測定フノウ", None)
-    assert (issue.code, issue.start, issue.end) == (IssueType.VALUE, 103, 107)
+    assert (issue.code, issue.start, issue.end) == (IssueType.VALUE, 103, 108)
     assert "測定" not in issue.text
 
 

@@ -1,0 +1,194 @@
+"""What a note writes once for several statements: the dates in the head of a table, the date of a heading, the days of
+supply of a whole list. Each is given to the statements it covers, with its own characters as evidence.
+
+A model reads line by line and may miss what stands lines away; where a field belongs by the layout alone it is computed.
+A date that a row's columns prove replaces the one that was read; otherwise nothing that a statement has is changed.
+"""
+
+import bisect
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Protocol
+
+from schemas.statement import EvidenceSpan, Field, Kind, Statement
+
+
+class SourceLine(Protocol):
+    """A line of the note: code-point offset of its first character, and its text."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+
+# Dates as a head of a column or a heading has them; a lone "3月" is none in a table head, where it may be a price.
+_DATE = re.compile(
+    r"(?<![0-9./-])(?:(?:令和|平成|[RH])(?:元|[0-9]{1,2})[年./][0-9]{1,2}[月./][0-9]{1,2}日?"
+    r"|(?:令和|平成)(?:元|[0-9]{1,2})年(?:[0-9]{1,2}月)?"
+    r"|'?(?:[0-9]{4}|[0-9]{2})[年./-][0-9]{1,2}[月./-][0-9]{1,2}日?|[0-9]{4}[年./][0-9]{1,2}月?"
+    r"|(?:1[0-2]|0?[1-9])(?:/|月)(?:3[01]|[12][0-9]|0?[1-9])日?|[0-9]{4}年)(?![0-9./])"
+)
+# Words of headings over results.
+_RESULTS = re.compile(r"検査|採血|血液|感染症|データ|生化学|血算|凝固|検尿|尿所見|ラボ|[Ll]abo?\b|[Dd]ata|血ガス|腫瘍マーカー|ホルモン")
+_HEADING = re.compile(r"^\s*[【\[<〈《(■□◆◇●○◎#*・=-]|[::】\]>〉》)]\s*$|^\s*\S{1,12}\s*$")
+_SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s*(?:日分|日間|TD|週間分)(?!以上|前|後)")
+_LOOK_UP = 25
+
+
+def distribute(
+    lines: Sequence[SourceLine], statements: Sequence[Statement], fold: Callable[[str], str] = lambda text: text
+) -> list[Statement]:
+    """The statements in their order, with dates and days of supply that stand once for several of them.
+
+    `fold` maps a line to ASCII digits and signs, character by character.
+    """
+    page = _Page(lines, statements, fold)
+    found = list(statements)
+    for index, span in [*page.column_dates(), *page.heading_dates()]:
+        found[index] = _with(found[index], Field.DATE, span)
+    for index, span in page.supplies():
+        found[index] = _with(found[index], Field.DAYS, span)
+    return found
+
+
+def _with(statement: Statement, field: Field, span: EvidenceSpan) -> Statement:
+    return statement.model_copy(update={"fields": statement.fields | {field: span}})
+
+
+class _Page:
+    def __init__(self, lines: Sequence[SourceLine], statements: Sequence[Statement], fold: Callable[[str], str]) -> None:
+        self.lines = lines
+        self.statements = statements
+        self.texts = [fold(line.text) for line in lines]
+        starts = [line.start for line in lines]
+        self.line_of = [bisect.bisect_right(starts, s.name.start) - 1 for s in statements]
+        self.by_line: dict[int, list[int]] = {}
+        for index, number in enumerate(self.line_of):
+            self.by_line.setdefault(number, []).append(index)
+        self.results = {n for n, i in self.by_line.items() if any(self._is_result(k) for k in i)}
+
+    def _is_result(self, index: int) -> bool:
+        return self.statements[index].kind in (Kind.LAB, Kind.INFECTION)
+
+    def _span(self, number: int, match: re.Match[str]) -> EvidenceSpan:
+        line = self.lines[number]
+        start, end = line.start + match.start(), line.start + match.end()
+        return EvidenceSpan(start=start, end=end, quote=line.text[match.start() : match.end()])
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    def column_dates(self) -> Iterator[tuple[int, EvidenceSpan]]:
+        """(statement, date of its column): rows below a line with two dates or more and no results of its own."""
+        for number in sorted(self.results):
+            head = self._head(number)
+            if head is None:
+                continue
+            dates = list(_DATE.finditer(self.texts[head]))
+            rows: dict[str, list[int]] = {}
+            for index in self.by_line[number]:
+                if self._is_result(index) and Field.VALUE in self.statements[index].fields:
+                    rows.setdefault(self.statements[index].name.quote, []).append(index)
+            for row in rows.values():
+                row.sort(key=lambda i: self.statements[i].fields[Field.VALUE].start)
+                for index, column in zip(row, self._columns(number, row, head, dates), strict=False):
+                    yield index, self._span(head, dates[column])
+
+    def _head(self, number: int) -> int | None:
+        """The line above with the dates of the columns: through rows of results only, at most 25 lines."""
+        for above in range(number - 1, max(-1, number - 1 - _LOOK_UP), -1):
+            text = self.texts[above]
+            if above not in self.results and len(_DATE.findall(text)) >= 2:
+                rest = _DATE.sub("", text)
+                # A head holds dates and a few words (検査, 項目, 単位), not a sentence about two days.
+                return above if len(re.sub(r"[\s|:()\[\]【】]", "", rest)) <= 16 else None
+            if above not in self.results and len(text.strip()) > 30:
+                return None
+            if not text.strip():
+                return None
+        return None
+
+    def _columns(self, number: int, row: list[int], head: int, dates: list[re.Match[str]]) -> list[int]:
+        """For each result of a row the number of its column; empty where it is not clear."""
+        if len(row) == len(dates):
+            return list(range(len(dates)))
+        if len(row) > len(dates):
+            return []
+        # Cells are missing: the column whose head starts nearest, in the width of characters on a screen.
+        line = self.lines[number]
+        heads = [_width(self.texts[head][: date.start()]) for date in dates]
+        values = [_width(line.text[: self.statements[i].fields[Field.VALUE].start - line.start]) for i in row]
+        nearest = [min((abs(head - value), c) for c, head in enumerate(heads))[1] for value in values]
+        return nearest if len(set(nearest)) == len(nearest) and nearest == sorted(nearest) else []
+
+    # -- headings ---------------------------------------------------------------------------------------------
+
+    def heading_dates(self) -> Iterator[tuple[int, EvidenceSpan]]:
+        """(statement, date): results without a date under or behind a heading of results that has exactly one."""
+        in_table = {index for index, _ in self.column_dates()}
+        for number in sorted(self.results):
+            waiting = [
+                i
+                for i in self.by_line[number]
+                if self._is_result(i) and i not in in_table and Field.DATE not in self.statements[i].fields
+            ]
+            if waiting and (span := self._heading_date(number)):
+                for index in waiting:
+                    yield index, span
+
+    def _heading_date(self, number: int) -> EvidenceSpan | None:
+        first = min(s.start for s in (self.statements[i] for i in self.by_line[number])) - self.lines[number].start
+        if self._dated_heading(self.texts[number][:first]):
+            return self._only_date(number, first)
+        for above in range(number - 1, max(-1, number - 1 - _LOOK_UP), -1):
+            text = self.texts[above]
+            if not text.strip():
+                return None
+            if above in self.results:
+                before = min(self.statements[i].start for i in self.by_line[above]) - self.lines[above].start
+                if self._dated_heading(text[:before]):
+                    return self._only_date(above, before)
+                if _RESULTS.search(text[:before]):
+                    return None
+                continue
+            if self._dated_heading(text):
+                return self._only_date(above, len(text))
+            if _HEADING.search(text) or above in self.by_line or len(text) > 20:
+                return None
+        return None
+
+    @staticmethod
+    def _dated_heading(text: str) -> bool:
+        return len(text) <= 40 and bool(_RESULTS.search(text)) and len(_DATE.findall(text)) == 1
+
+    def _only_date(self, number: int, end: int) -> EvidenceSpan:
+        match = _DATE.search(self.texts[number], 0, end)
+        assert match
+        return self._span(number, match)
+
+    # -- days of supply ---------------------------------------------------------------------------------------
+
+    def supplies(self) -> Iterator[tuple[int, EvidenceSpan]]:
+        """(statement, days): lists of drugs none of which has days, with a supply in their heading or right below."""
+        drugs = [i for i, s in enumerate(self.statements) if s.kind is Kind.PRESCRIPTION]
+        numbers = sorted({self.line_of[i] for i in drugs})
+        for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+            block = [number for _, number in run]
+            members = [i for i in drugs if self.line_of[i] in set(block)]
+            if any(Field.DAYS in self.statements[i].fields for i in members):
+                continue
+            for number in (block[-1] + 1, block[0] - 1):
+                if not 0 <= number < len(self.texts) or number in self.by_line or len(self.texts[number]) > 40:
+                    continue
+                supplies = list(_SUPPLY.finditer(self.texts[number]))
+                if len(supplies) == 1:
+                    for index in members:
+                        yield index, self._span(number, supplies[0])
+                    break
+
+
+def _width(text: str) -> int:
+    """Columns that `text` takes on a screen with fixed pitch: two for wide characters (Unicode East Asian Width)."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
