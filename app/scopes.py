@@ -2,7 +2,7 @@
 supply of a whole list. Each is given to the statements it covers, with its own characters as evidence.
 
 A model reads line by line and may miss what stands lines away; where a field belongs by the layout alone it is computed.
-A date that a row's columns prove replaces the one that was read; otherwise nothing that a statement has is changed.
+A date from another line gives way to the one that the layout proves; what stands on a statement's own line is kept.
 """
 
 import bisect
@@ -47,15 +47,15 @@ def distribute(
     """
     page = _Page(lines, statements, fold)
     found = list(statements)
-    for index, span in [*page.column_dates(), *page.heading_dates()]:
-        found[index] = _with(found[index], Field.DATE, span)
-    for index, span in page.supplies():
-        found[index] = _with(found[index], Field.DAYS, span)
+    changes = [
+        *((index, Field.DATE, span) for index, span in page.column_dates()),
+        *((index, Field.DATE, span) for index, span in page.heading_dates()),
+        *((index, Field.DAYS, span) for index, span in page.supplies()),
+    ]
+    for index, field, span in changes:
+        fields = {key: value for key, value in found[index].fields.items() if key is not field}
+        found[index] = found[index].model_copy(update={"fields": fields | ({field: span} if span else {})})
     return found
-
-
-def _with(statement: Statement, field: Field, span: EvidenceSpan) -> Statement:
-    return statement.model_copy(update={"fields": statement.fields | {field: span}})
 
 
 class _Page:
@@ -92,6 +92,8 @@ class _Page:
                 if self._is_result(index) and Field.VALUE in self.statements[index].fields:
                     rows.setdefault(self.statements[index].name.quote, []).append(index)
             for row in rows.values():
+                if len(rows) > 1 and len(row) < len(dates):
+                    continue  # several tests on one line are no row, but AST/ALT 24/31 28/30 is
                 row.sort(key=lambda i: self.statements[i].fields[Field.VALUE].start)
                 for index, column in zip(row, self._columns(number, row, head, dates), strict=False):
                     yield index, self._span(head, dates[column])
@@ -118,25 +120,38 @@ class _Page:
             return []
         # Cells are missing: the column whose head starts nearest, in the width of characters on a screen.
         line = self.lines[number]
-        heads = [_width(self.texts[head][: date.start()]) for date in dates]
+        heads = [_width(self.lines[head].text[: date.start()]) for date in dates]
         values = [_width(line.text[: self.statements[i].fields[Field.VALUE].start - line.start]) for i in row]
         nearest = [min((abs(head - value), c) for c, head in enumerate(heads))[1] for value in values]
         return nearest if len(set(nearest)) == len(nearest) and nearest == sorted(nearest) else []
 
     # -- headings ---------------------------------------------------------------------------------------------
 
-    def heading_dates(self) -> Iterator[tuple[int, EvidenceSpan]]:
-        """(statement, date): results without a date under or behind a heading of results that has exactly one."""
+    def heading_dates(self) -> Iterator[tuple[int, EvidenceSpan | None]]:
+        """(statement, date): results without a date of their own line, under or behind a heading of results that has
+        exactly one date. None: the date that was read belongs to another result."""
         in_table = {index for index, _ in self.column_dates()}
         for number in sorted(self.results):
-            waiting = [
-                i
-                for i in self.by_line[number]
-                if self._is_result(i) and i not in in_table and Field.DATE not in self.statements[i].fields
-            ]
+            waiting = [i for i in self.by_line[number] if self._is_result(i) and i not in in_table]
+            waiting = [i for i in waiting if not self._has_own_date(i)]
             if waiting and (span := self._heading_date(number)):
-                for index in waiting:
-                    yield index, span
+                yield from ((index, span) for index in waiting)
+            else:
+                yield from ((index, None) for index in waiting if self._is_of_another(index))
+
+    def _has_own_date(self, index: int) -> bool:
+        """Does the date stand on the result's own line?"""
+        date = self.statements[index].fields.get(Field.DATE)
+        line = self.lines[self.line_of[index]]
+        return date is not None and line.start <= date.start <= line.start + len(line.text)
+
+    def _is_of_another(self, index: int) -> bool:
+        """Does the date stand on a line above, behind a result there?"""
+        date = self.statements[index].fields.get(Field.DATE)
+        if date is None:
+            return False
+        above = bisect.bisect_right([line.start for line in self.lines], date.start) - 1
+        return any(self._is_result(i) and self.statements[i].start < date.start for i in self.by_line.get(above, ()))
 
     def _heading_date(self, number: int) -> EvidenceSpan | None:
         first = min(s.start for s in (self.statements[i] for i in self.by_line[number])) - self.lines[number].start

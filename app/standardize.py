@@ -58,6 +58,24 @@ def _quote(statement: Statement, field: Field) -> str | None:
     return span.quote if span else None
 
 
+# What a unit is made of: a name that a model took for one, or a bare number, is none.
+_UNIT = re.compile(
+    r"%|‰|℃|°|[μunmpfkdM]?(?:g|L|l|mol|M|m|U|IU|Eq|Osm|s)(?![a-z])|秒|分|時|日|倍|個|回|比|型|点|度|年|万|億|cop|Log|log|INR|C\.?O\.?I|CO|index|[Tt]orr|Hg|H?[PL]F"
+    r"|sec|min|hr?|BU|AU|EU|SI|cells|10\^|ratio"
+)
+
+
+def _unit(statement: Statement, issues: list[Issue]) -> str | None:
+    span = statement.fields.get(Field.UNIT)
+    if span is None:
+        return None
+    folded = normalize.fold_unit(span.quote)
+    if re.fullmatch(r"[\d.,\s]*", folded) or not _UNIT.search(folded):
+        _note(issues, span, IssueType.VALUE, f"{statement.kind.value}: the unit is none that is known; it was left out")
+        return None
+    return span.quote
+
+
 def _date(statement: Statement, field: Field, day: date, issues: list[Issue]) -> str | None:
     span = statement.fields.get(field)
     if span is None:
@@ -116,7 +134,7 @@ def _allergy(statement: Statement, day: date, lexicon: Lexicon, issues: list[Iss
 def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
     written = normalize.expand_name(statement.name.quote)
     entry = lexicon.lookup(Kind.INFECTION, written)
-    value, unit = _quote(statement, Field.VALUE), _quote(statement, Field.UNIT)
+    value, unit = _quote(statement, Field.VALUE), _unit(statement, issues)
     quantity = normalize.parse_quantity(value, unit) if value else None
     result = statement.result
     text = _RESULT_WORDS[result] if result else None
@@ -146,7 +164,7 @@ def _lab(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue])
         elif kind == "urine":
             text = normalize.parse_graded(value)
         if text is None:
-            quantity = normalize.parse_quantity(value, _quote(statement, Field.UNIT))
+            quantity = normalize.parse_quantity(value, _unit(statement, issues))
         if text is None and quantity is None:
             if kind in ("posneg", "quantity"):
                 text = normalize.parse_qualitative(value) or normalize.parse_graded(value)

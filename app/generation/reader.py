@@ -177,8 +177,10 @@ class NoteReader:
 
         try:
             generated = write(shaped=True)
-        except ModelOutputError:
-            # llguidance 1.9.1 now and then panics on the shapes; without them the form is as closed and as verbatim.
+        except TooLong:
+            raise
+        except (ModelOutputError, InvalidInput):
+            # llguidance 1.9.1 gives up on the shapes of many long lines; without them the form is as closed and as verbatim.
             generated = write(shaped=False)
         written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
         if not complete:
