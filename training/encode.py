@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from app.generation import form
 from app.generation.segments import chunks, fold, pieces
 from app.terminology.matching import Lexicon
-from schemas.statement import Field
 from training.corpus.core import REMOTE, Line
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
@@ -44,7 +43,8 @@ class Codec:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.size = tokenizer.get_vocab_size()
-        self.reserved = {text: tokenizer.token_to_id(text) for text in RESERVED}
+        vocabulary = tokenizer.get_vocab()
+        self.reserved: dict[str, int] = {text: vocabulary[text] for text in RESERVED}
         self._cache: dict[str, list[int]] = {}
 
     @classmethod
@@ -146,10 +146,3 @@ def _divides(text: str, start: int, end: int, fields: list[str]) -> bool:
         ):
             return True
     return False
-
-
-def trim(example: Example, limit: int) -> Example:
-    return Example(example.ids[:limit], example.learn[:limit])
-
-
-__all__ = ["Codec", "Example", "Field", "Unsound", "encode_note", "train_tokenizer", "trim"]

@@ -43,6 +43,9 @@ _SUPPLY = re.compile(r"[0-9]{1,3}\s*(?:日分|日間|TD|週間分|週間|日)")
 # A result is a number or one of the signs and words of a qualitative result.
 _RESULT = re.compile(r"[0-9+\-±陽陰型]|neg|pos|nd|反応|検出", re.IGNORECASE)
 
+# Two letters side by side: some run of chunks around them is a name.
+_NAME = re.compile(r"[A-Za-z\u4e00-\u9fff\u30a1-\u30fa]{2}")
+
 
 # What names and results must look like, as llguidance regular expressions over the line as the model reads it. They are
 # wide: of the 69,000 names and results of 3,000 synthetic notes four are lost. They keep a weak model from taking 6 or
@@ -163,8 +166,11 @@ def _line_rules(index: int, line: Line, above: list[str], writing: Writing, shap
         for key in SHAPES:
             apart = "" if key == "value" else " & NOT_DATE"
             rules.append(f"{names[key]}: T{index} & SHAPE_{key.upper()}{apart}")
-        empty = _empty(names, rules)
-        names = {key: name for key, name in names.items() if key not in empty}
+        # Most lines hold a name and, if a result is expected, a number: there is nothing to ask.
+        numbered = any(part[0] in "0123456789" for part in parts)
+        if not _NAME.search(line.text) or (_RESULT.search(line.text) and not numbered):
+            empty = _empty(names, rules)
+            names = {key: name for key, name in names.items() if key not in empty}
     remote = {
         Field.DATE: _candidates(_DATE, above),
         Field.DAYS: _candidates(_SUPPLY, above),

@@ -103,7 +103,8 @@ class Names:
 
     @cached_property
     def _analytes(self) -> tuple[list[Analyte], list[Analyte]]:
-        core, other = [], []
+        core: list[Analyte] = []
+        other: list[Analyte] = []
         for row in _rows(self.starter / "lab_items.tsv"):
             for name in [row["name"], *row["synonyms"].split("|")]:
                 if name:
