@@ -92,6 +92,7 @@ class Converter:
         reading = self.reader.read(note.text, mentions, note.document_type.value)
         statements, located = extraction.locate(reading.lines, reading.written, fold)
         statements = scopes.distribute(reading.lines, statements, fold)
+        statements, unlikely = standardize.plausible(statements, self.lexicon)
         records, coded = standardize.records(statements, note.date, self.lexicon)
         run = self._run(reading, started)
         resources, built = self._resources(note, records, run, started)
@@ -99,12 +100,13 @@ class Converter:
         messages, sent = self._messages(note, records, earlier, source, started)
         return Conversion(
             run=run,
-            statements=statements,
+            # The tables know an allergen's category better than the model: the record's statement has it.
+            statements=[record.statement for record in records],
             records=records,
             resources=resources,
             bundle=bundle,
             messages=messages,
-            issues=[*reading.issues, *located, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
+            issues=[*reading.issues, *located, *unlikely, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
         )
 
     def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:

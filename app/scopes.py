@@ -33,7 +33,10 @@ _DATE = re.compile(
 )
 # Words of headings over results.
 _RESULTS = re.compile(r"検査|採血|血液|感染症|データ|生化学|血算|凝固|検尿|尿所見|ラボ|[Ll]abo?\b|[Dd]ata|血ガス|腫瘍マーカー|ホルモン")
+# Those of them that begin another sampling; the others (血算, 生化学 …) may be groups of one.
+_SAMPLING = re.compile(r"検査|採血|データ|ラボ|[Ll]abo?\b|[Dd]ata")
 _HEADING = re.compile(r"^\s*[【\[<〈《(■□◆◇●○◎#*・=-]|[::】\]>〉》)]\s*$|^\s*\S{1,12}\s*$")
+_TITLE = re.compile(r"^\s*[【\[<〈《■□◆◇●○◎#]")
 _SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s*(?:日分|日間|TD|週間分)(?!以上|前|後)")
 _LOOK_UP = 25
 
@@ -73,6 +76,10 @@ class _Page:
     def _is_result(self, index: int) -> bool:
         return self.statements[index].kind in (Kind.LAB, Kind.INFECTION)
 
+    def _begin(self, index: int) -> int:
+        """Where the statement itself begins: its date may stand before it, on another line too."""
+        return min(span.start for key, span in self.statements[index].fields.items() if key not in (Field.DATE, Field.DAYS))
+
     def _span(self, number: int, match: re.Match[str]) -> EvidenceSpan:
         line = self.lines[number]
         start, end = line.start + match.start(), line.start + match.end()
@@ -89,10 +96,13 @@ class _Page:
             dates = list(_DATE.finditer(self.texts[head]))
             rows: dict[str, list[int]] = {}
             for index in self.by_line[number]:
-                if self._is_result(index) and Field.VALUE in self.statements[index].fields:
+                dated = self._has_own_date(index)
+                if self._is_result(index) and Field.VALUE in self.statements[index].fields and not dated:
                     rows.setdefault(self.statements[index].name.quote, []).append(index)
+            # Below a further title, a single result need not be a cell of the table any more.
+            titled = any(_TITLE.match(self.texts[n]) for n in range(head + 1, number) if n not in self.results)
             for row in rows.values():
-                if len(rows) > 1 and len(row) < len(dates):
+                if (len(rows) > 1 or titled) and len(row) < len(dates):
                     continue  # several tests on one line are no row, but AST/ALT 24/31 28/30 is
                 row.sort(key=lambda i: self.statements[i].fields[Field.VALUE].start)
                 for index, column in zip(row, self._columns(number, row, head, dates), strict=False):
@@ -118,10 +128,17 @@ class _Page:
             return list(range(len(dates)))
         if len(row) > len(dates):
             return []
-        # Cells are missing: the column whose head starts nearest, in the width of characters on a screen.
-        line = self.lines[number]
+        # Cells are missing: the column whose head starts nearest, in the width of characters on a screen, or by the
+        # number of signs between cells where there are any.
+        start = self.lines[number].start
+        value_starts = [self.statements[i].fields[Field.VALUE].start - start for i in row]
+        for sign in "\t|":
+            if sign in self.texts[head] and sign in self.texts[number]:
+                cells = [self.texts[head].count(sign, 0, date.start()) for date in dates]
+                found = [self.texts[number].count(sign, 0, at) for at in value_starts]
+                return [cells.index(cell) for cell in found] if set(found) <= set(cells) else []
         heads = [_width(self.lines[head].text[: date.start()]) for date in dates]
-        values = [_width(line.text[: self.statements[i].fields[Field.VALUE].start - line.start]) for i in row]
+        values = [_width(self.lines[number].text[:at]) for at in value_starts]
         nearest = [min((abs(head - value), c) for c, head in enumerate(heads))[1] for value in values]
         return nearest if len(set(nearest)) == len(nearest) and nearest == sorted(nearest) else []
 
@@ -151,10 +168,10 @@ class _Page:
         if date is None:
             return False
         above = bisect.bisect_right([line.start for line in self.lines], date.start) - 1
-        return any(self._is_result(i) and self.statements[i].start < date.start for i in self.by_line.get(above, ()))
+        return any(self._is_result(i) and self._begin(i) < date.start for i in self.by_line.get(above, ()))
 
     def _heading_date(self, number: int) -> EvidenceSpan | None:
-        first = min(s.start for s in (self.statements[i] for i in self.by_line[number])) - self.lines[number].start
+        first = min(self._begin(i) for i in self.by_line[number]) - self.lines[number].start
         if self._dated_heading(self.texts[number][:first]):
             return self._only_date(number, first)
         for above in range(number - 1, max(-1, number - 1 - _LOOK_UP), -1):
@@ -162,10 +179,10 @@ class _Page:
             if not text.strip():
                 return None
             if above in self.results:
-                before = min(self.statements[i].start for i in self.by_line[above]) - self.lines[above].start
+                before = min(self._begin(i) for i in self.by_line[above]) - self.lines[above].start
                 if self._dated_heading(text[:before]):
                     return self._only_date(above, before)
-                if _RESULTS.search(text[:before]):
+                if _SAMPLING.search(text[:before]):
                     return None
                 continue
             if self._dated_heading(text):

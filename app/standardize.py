@@ -6,6 +6,7 @@ Source of the rules on values: JP-CLINS 1.10.0, result code systems PosNegHold, 
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
 from app import normalize
@@ -46,6 +47,21 @@ def records(statements: Sequence[Statement], day: date, lexicon: Lexicon) -> tup
         found.append(record)
         if not record.codings and not _denies_all(record):
             _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
+    return found, issues
+
+
+def plausible(statements: Sequence[Statement], lexicon: Lexicon) -> tuple[list[Statement], list[Issue]]:
+    """The statements without those whose name cannot be one: a single character, or hiragana alone, that no table
+    knows, for a disease, a drug or an infection test. Each one left out becomes an issue."""
+    found: list[Statement] = []
+    issues: list[Issue] = []
+    for statement in statements:
+        name = normalize.expand_name(statement.name.quote)
+        unlikely = len(name) < 2 or all("\u3041" <= c <= "\u309f" for c in name)
+        if unlikely and statement.kind not in (Kind.LAB, Kind.ALLERGY) and not lexicon.lookup(statement.kind, name):
+            _note(issues, statement.name, IssueType.VALUE, f"{statement.kind.value}: left out, this cannot be its name")
+        else:
+            found.append(statement)
     return found, issues
 
 
@@ -131,6 +147,16 @@ def _allergy(statement: Statement, day: date, lexicon: Lexicon, issues: list[Iss
     return Record(statement=statement, display=display, codings=codings, reactions=reactions)
 
 
+def _quantitative(entry: Entry, unit: str | None, lexicon: Lexicon) -> Entry | None:
+    """The quantitative test of the same infection in `unit`. International units are written IU or U."""
+
+    def plain(text: str) -> str:
+        return normalize.fold_unit(text).replace("IU", "U").replace(".", "").replace("S/CO", "COI").upper()
+
+    tests = [e for e in lexicon.group(entry) if e.properties["kind"] == "quantity"]
+    return next((e for e in tests if unit and plain(unit) in map(plain, e.properties["units"].split("|"))), None)
+
+
 def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
     written = normalize.expand_name(statement.name.quote)
     entry = lexicon.lookup(Kind.INFECTION, written)
@@ -142,6 +168,11 @@ def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[I
         text = normalize.parse_qualitative(value)
         if text is None:
             _note(issues, statement.fields[Field.VALUE], IssueType.VALUE, "infection: the result is not understood")
+    if entry and quantity and result is None:
+        entry = _quantitative(entry, quantity.unit, lexicon) or entry
+        if entry.properties["kind"] != "quantity":
+            # A number under the code of a qualitative test would be wrong, so the name stays uncoded.
+            entry = replace(entry, codings=())
     display, codings = _known(entry, written)
     collected = _date(statement, Field.DATE, day, issues) or day.isoformat()
     return Record(

@@ -15,6 +15,7 @@ cannot enforce is refused (`check`), never loosened.
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,24 +44,22 @@ _SUPPLY = re.compile(r"[0-9]{1,3}\s*(?:日分|日間|TD|週間分|週間|日)")
 # A result is a number or one of the signs and words of a qualitative result.
 _RESULT = re.compile(r"[0-9+\-±陽陰型]|neg|pos|nd|反応|検出", re.IGNORECASE)
 
-# Two letters side by side: some run of chunks around them is a name.
-_NAME = re.compile(r"[A-Za-z\u4e00-\u9fff\u30a1-\u30fa]{2}")
-
-
-# What names and results must look like, as llguidance regular expressions over the line as the model reads it. They are
-# wide: of the 69,000 names and results of 3,000 synthetic notes four are lost. They keep a weak model from taking 6 or
-# 令和3年 for a disease. (A shape for every field makes llguidance 1.9.1 panic: has_pending_lexeme_bytes.)
-_LETTER = r"\p{Han}\p{Katakana}A-Za-z\u{370}-\u{3ff}々"
-_ANY = r"[^\n]"
+# What names and results must look like, so that a weak model cannot take 6 or 令和3年 for a disease.
+# llguidance 1.9.1 does not see that an intersection has become empty: it offers a way on, is stuck behind it and breaks
+# off (has_pending_lexeme_bytes). So a shape may only ask for what its first character decides, or for what is sure to
+# come: the chunks that a name is made of end with the last letter of the line, and every other run ends without a space.
+_DATE_SIGNS = "年月日元頃"
+_CLOSERS = ")]】」』〉》>、。,.;:=-"
 _IS_DATE = (
     "(令和|平成|昭和|大正|[RHSrhs'])? ?[0-9元]{1,4}"
     "([年/.-]([0-9]{1,2}([月/.-]([0-9]{1,2}日?)?)?)?|月([0-9]{1,2}日?)?)[頃〜~]?"
 )
-SHAPES: dict[str, str] = {
-    "name": rf"{_ANY}*[{_LETTER}]{_ANY}+|{_ANY}+[{_LETTER}]|[\p{{Hiragana}}ー]{{2,}}",
-    "short_name": rf"{_ANY}*[{_LETTER}\p{{Hiragana}}]{_ANY}*",
-    "value": rf"[<>≦≧≤≥=約]* ?[-+]?[0-9]{_ANY}*|[ABO]{{1,2}}型?"
-    rf"|{_ANY}*(陽|陰|[Nn]eg|NEG|[Pp]os|POS|N\.?D|検出|反応|保留|[-+±ー▲]){_ANY}*",
+_RESULT_START = r"0-9<>≦≧≤≥+\-−±ー▲弱強擬疑陽陰保判検反NnPpABO"
+_STARTS_RESULT = re.compile(f"[{_RESULT_START}]")
+SHAPES = {
+    "NAME_SHAPE": r"[^ \u{3000}" + re.escape(_CLOSERS).replace("/", "\\/") + r"]([^\n]*[^ \u{3000}])?",
+    "NOT_DATE": _IS_DATE,
+    "RESULT_SHAPE": rf"[{_RESULT_START}][^\n]*",
 }
 
 
@@ -100,32 +99,23 @@ def compact(token: Callable[[str], int], tokenize: Callable[[str], Sequence[int]
     )
 
 
-def build(lines: Sequence[Line], writing: Writing, *, shaped: bool = True) -> str:
-    """The grammar (Lark, llguidance dialect) of the statement form for `lines`, in their order.
-
-    `shaped` False leaves `SHAPES` out: any run of chunks may then be a name or a result.
-    """
+def build(lines: Sequence[Line], writing: Writing) -> str:
+    """The grammar (Lark, llguidance dialect) of the statement form for `lines`, in their order."""
     sequence: list[str] = []
     rules: list[str] = []
     texts = [line.text for line in lines]
     for index, line in enumerate(lines):
         sequence.append(_replay(line, writing))
-        if not line.text.strip():
-            continue
-        if made := _line_rules(index, line, texts[max(0, index - LOOK_BACK) : index], writing, shaped):
+        if made := _line_rules(index, line, texts[max(0, index - LOOK_BACK) : index], writing):
             rules += made
             sequence.append(f"s{index}{{0,{most_statements(line)}}}")
     sequence.append(writing.fragment(form.END))
-    return "\n".join([f"start: {' '.join(sequence)}", *(_shapes() if shaped else ()), *rules]) + "\n"
-
-
-def _shapes() -> list[str]:
-    shapes = [f"SHAPE_{name.upper()}: {_regex(shape)}" for name, shape in SHAPES.items()]
-    return [*shapes, f"NOT_DATE: ~{_regex(_IS_DATE)}"]
+    shapes = [f"{name}: {'~' if name == 'NOT_DATE' else ''}{_regex(shape)}" for name, shape in SHAPES.items()]
+    return "\n".join([f"start: {' '.join(sequence)}", *shapes, *rules]) + "\n"
 
 
 def _regex(pattern: str) -> str:
-    return "/" + pattern.replace("/", "\\/") + "/"
+    return "/" + re.sub(r"(?<!\\)/", r"\/", pattern) + "/"
 
 
 def most_statements(line: Line) -> int:
@@ -152,66 +142,52 @@ def _replay(line: Line, writing: Writing) -> str:
     return " ".join([*atoms, writing.fragment(form.CLOSE)])
 
 
-def _line_rules(index: int, line: Line, above: list[str], writing: Writing, shaped: bool) -> list[str]:
+def _line_rules(index: int, line: Line, above: list[str], writing: Writing) -> list[str]:
+    """The rules of one line's statements; none where nothing in it can be a name."""
     spans = [(start, end) for start, end, _ in line.mentions]
-    parts = [form.escape(line.text[start:end]) for start, end in chunks(line.text, spans)]
+    pieces = [line.text[start:end] for start, end in chunks(line.text, spans)]
+    while pieces and not pieces[-1].strip():
+        pieces.pop()
+    last = max((at for at, piece in enumerate(pieces) if _holds_a_letter(piece)), default=-1)
+    if last < 0:
+        return []
+    while last + 1 < len(pieces) and pieces[last + 1] in _CLOSERS:
+        last += 1
+    numbered = any(_STARTS_RESULT.match(piece) for piece in pieces)
     rules = [
-        f"C{index}: %regex {json.dumps({'substring_chunks': parts}, ensure_ascii=False)}",
-        # Not empty, and no space at either end.
-        f"T{index}: C{index} & /[^ \u3000]([^\\n]*[^ \u3000])?/",
+        f"C{index}: {_substring(pieces)}",
+        f"P{index}: {_substring(pieces[: last + 1])}",
+        f"TEXT{index}: C{index} & /[^ \u3000]([^\\n]*[^ \u3000])?/",
+        f"NAME{index}: P{index} & NAME_SHAPE & NOT_DATE & {_HOLDS_A_LETTER}",
     ]
-    names = dict.fromkeys(["name", "short_name", *Field], f"T{index}")
-    if shaped:
-        names |= {key: f"{key.upper()}{index}" for key in SHAPES}
-        for key in SHAPES:
-            apart = "" if key == "value" else " & NOT_DATE"
-            rules.append(f"{names[key]}: T{index} & SHAPE_{key.upper()}{apart}")
-        # Most lines hold a name and, if a result is expected, a number: there is nothing to ask.
-        numbered = any(part[0] in "0123456789" for part in parts)
-        if not _NAME.search(line.text) or (_RESULT.search(line.text) and not numbered):
-            empty = _empty(names, rules)
-            names = {key: name for key, name in names.items() if key not in empty}
+    names = dict.fromkeys(Field, f"TEXT{index}") | {Field.NAME: f"NAME{index}"}
+    if numbered:
+        rules.append(f"RESULT{index}: TEXT{index} & RESULT_SHAPE")
+        names[Field.VALUE] = f"RESULT{index}"
+    else:
+        del names[Field.VALUE]
     remote = {
         Field.DATE: _candidates(_DATE, above),
         Field.DAYS: _candidates(_SUPPLY, above),
     }
     for field, found in remote.items():
         if found:
-            rules.append(f"{field.value}{index}: T{index} | " + " | ".join(literal(form.escape(f)) for f in found))
+            rules.append(f"{field.value}{index}: TEXT{index} | " + " | ".join(literal(form.escape(f)) for f in found))
             names[field] = f"{field.value}{index}"
-    statements = [_statement(kind, names, writing) for kind in _possible(line) if _name_of(kind) in names]
-    return [*rules, f"s{index}: " + " | ".join(statements)] if statements else []
+    # Where no result can stand, nothing is a laboratory or infection statement.
+    kinds = [k for k in Kind if k not in (Kind.LAB, Kind.INFECTION) or (numbered and _RESULT.search(line.text))]
+    return [*rules, f"s{index}: " + " | ".join(_statement(kind, names, writing) for kind in kinds)]
 
 
-_BYTES = llguidance.LLTokenizer("byte")
+_HOLDS_A_LETTER = rf"/[^\n]*[\p{{L}}--[{_DATE_SIGNS}]][^\n]*/"
 
 
-def _empty(names: dict[str, str], rules: list[str]) -> set[str]:
-    """The shapes that nothing in a line has. llguidance 1.9.1 offers what stands before such a terminal all the same,
-    is stuck behind it and breaks off, so they may not be in the grammar."""
-    letters = {key: chr(ord("a") + number) for number, key in enumerate(SHAPES)}
-    start = " | ".join(f'"{letter}" {names[key]}' for key, letter in letters.items())
-    source = "\n".join([f"start: {start}", *_shapes(), *rules])
-    first = llguidance.LLMatcher(_BYTES, llguidance.grammar_from("lark", source))
-    if first.is_error():
-        return set()
-    found = set()
-    for key, letter in letters.items():
-        matcher = first.deep_copy()
-        # Tokens 0 to 255 are the bytes.
-        if not matcher.consume_token(ord(letter)) or not any(matcher.compute_bitmask()[:32]):
-            found.add(key)
-    return found
+def _holds_a_letter(piece: str) -> bool:
+    return any(unicodedata.category(char)[0] == "L" and char not in _DATE_SIGNS for char in piece)
 
 
-def _name_of(kind: Kind) -> str:
-    """One character alone is a name only of a test (K) or an allergen (卵)."""
-    return "short_name" if kind in (Kind.LAB, Kind.ALLERGY) else "name"
-
-
-def _possible(line: Line) -> list[Kind]:
-    """The kinds that a line can state: where no result can stand, no laboratory or infection statement."""
-    return [k for k in Kind if k not in (Kind.LAB, Kind.INFECTION) or _RESULT.search(line.text)]
+def _substring(pieces: Sequence[str]) -> str:
+    return "%regex " + json.dumps({"substring_chunks": [form.escape(piece) for piece in pieces]}, ensure_ascii=False)
 
 
 def _candidates(pattern: re.Pattern[str], above: list[str]) -> list[str]:
@@ -220,8 +196,8 @@ def _candidates(pattern: re.Pattern[str], above: list[str]) -> list[str]:
     return list(dict.fromkeys(found))[:24]
 
 
-def _statement(kind: Kind, names: dict[str, str], writing: Writing) -> str:
-    parts = [f"{writing.fragment(form.kind_open(kind))} {names[_name_of(kind)]}"]
+def _statement(kind: Kind, names: dict[Field, str], writing: Writing) -> str:
+    parts = [f"{writing.fragment(form.kind_open(kind))} {names[Field.NAME]}"]
     for field in FIELDS[kind]:
         if field is not Field.NAME and field in names:
             parts.append(f"({writing.fragment(form.field_open(field))} {names[field]})?")

@@ -91,6 +91,7 @@ class LlamaCpp(Model):
         self._batch = llama_cpp.llama_batch_init(self._batch_size, 0, 1)
         self._tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(self._vocabulary)
         self.begin_token: int = llama_cpp.llama_vocab_bos(self._vocabulary)
+        self.begin_text = self.piece(self.begin_token).decode("utf-8", "replace") if self.begin_token >= 0 else ""
         self._mask = llguidance.numpy.allocate_token_bitmask(1, self._tokenizer.vocab_size)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2.sandbox
 import llguidance
 
-from app.errors import InvalidInput, ModelOutputError, TooLong
+from app.errors import InvalidInput, TooLong
 from app.generation import form, grammar, registry
 from app.generation.llama import Generated, LlamaCpp
 from app.generation.segments import chunks, fold, pieces
@@ -29,6 +29,8 @@ _COMPACT_LINE_TOKENS = 420
 _CHAT_SHARE = 6
 _OVERLAP_LINES = 5
 """Lines that a window repeats from the one before, so that headings and table heads stay in view."""
+_PLACE = "\ue000note\ue000"
+"""Stands for the note while the chat template is rendered (private use: no template holds it)."""
 _LONG_LINE = 240
 """A line longer than this many characters is read sentence by sentence."""
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
@@ -141,8 +143,18 @@ class NoteReader:
         lines = source_lines(text)
         reading = Reading(lines, [])
         done = 0  # first line whose statements are still wanted
-        for first, last in self._windows(lines):
-            generated, written = self._window(lines, first, last, mentions, document_type, temperature, seed)
+        waiting = self._windows(lines)
+        while waiting:
+            first, last = waiting.pop(0)
+            try:
+                generated, written = self._window(lines, first, last, mentions, document_type, temperature, seed)
+            except TooLong:
+                # More statements than a window of this size was planned for: two smaller ones.
+                if last - first < 2:
+                    raise
+                half = (first + last) // 2
+                waiting[:0] = [(first, half), (half, last)]
+                continue
             reading.windows += 1
             reading.prompt_tokens += generated.prompt_tokens
             reading.sampled_tokens += generated.sampled_tokens
@@ -171,17 +183,8 @@ class NoteReader:
         planned = [line for line in planned if line.text.strip()]
         prompt = self._prompt_for([lines[n].text for n in range(first, last)], document_type)
 
-        def write(*, shaped: bool) -> Generated:
-            spec = llguidance.grammar_from("lark", grammar.build(planned, self.writing, shaped=shaped))
-            return self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
-
-        try:
-            generated = write(shaped=True)
-        except TooLong:
-            raise
-        except (ModelOutputError, InvalidInput):
-            # llguidance 1.9.1 gives up on the shapes of many long lines; without them the form is as closed and as verbatim.
-            generated = write(shaped=False)
+        spec = llguidance.grammar_from("lark", grammar.build(planned, self.writing))
+        generated = self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
         written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
         if not complete:
             raise TooLong("the model's output was cut off")
@@ -192,12 +195,20 @@ class NoteReader:
         inside = [(s - line.start, e - line.start, k) for s, e, k in mentions if s >= line.start and e <= end]
         return grammar.Line(number, fold(line.text) if self.compact else line.text, tuple(inside))
 
-    def _prompt_for(self, texts: list[str], document_type: str) -> str | list[int]:
+    def _prompt_for(self, texts: list[str], document_type: str) -> list[int]:
         if self.compact:
             known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
             return [self.model.begin_token, self._tokens[form.document_open(known)]]
-        messages = [{"role": "system", "content": self.prompt}, {"role": "user", "content": "\n".join(texts)}]
-        return str(self._template.render(messages=messages, add_generation_prompt=True, bos_token="", eos_token=""))
+        messages = [{"role": "system", "content": self.prompt}, {"role": "user", "content": _PLACE}]
+        before, _, after = self._template.render(
+            messages=messages, add_generation_prompt=True, bos_token=self.model.begin_text, eos_token=""
+        ).partition(_PLACE)
+        # Only the template's own marks are control tokens: <|im_end|> in a note stays text.
+        return [
+            *self.model.tokenize(before, special=True),
+            *self.model.tokenize("\n".join(texts)),
+            *self.model.tokenize(after, special=True),
+        ]
 
     def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
         """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""

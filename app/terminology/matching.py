@@ -51,8 +51,11 @@ class Lexicon:
     def __init__(self, entries: Iterable[Entry], version: str) -> None:
         self.version = version
         self._by_key: dict[tuple[Kind, str], Entry] = {}
+        self._by_group: dict[str, list[Entry]] = {}
         self._surface: dict[str, Kind] = {}
         for entry in sorted(entries, key=lambda e: self.PRIORITY.index(e.kind)):
+            if group := entry.properties.get("group"):
+                self._by_group.setdefault(group, []).append(entry)
             for name in entry.names:
                 self._by_key.setdefault((entry.kind, key(name)), entry)
                 surface = unicodedata.normalize("NFKC", name)
@@ -78,6 +81,10 @@ class Lexicon:
     def lookup(self, kind: Kind, name: str) -> Entry | None:
         """The entry of `kind` that goes by `name`, or None."""
         return self._by_key.get((kind, key(name)))
+
+    def group(self, entry: Entry) -> list[Entry]:
+        """The entries that are results of the same infection test as `entry` (HBs抗体: 定性, 定量, 希釈倍率)."""
+        return self._by_group.get(entry.properties.get("group", ""), [])
 
     def find_mentions(self, text: str) -> list[Mention]:
         """Known names in `text`, longest first at each place, left to right, without overlaps."""

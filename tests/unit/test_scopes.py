@@ -1,0 +1,331 @@
+"""Dates and days of supply that a note writes once for several statements, given to the statements that they cover."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.generation.segments import fold
+from app.scopes import distribute
+from schemas.statement import FIELDS, EvidenceSpan, Field, Kind, Statement
+
+
+@dataclass(frozen=True)
+class Line:
+    start: int
+    text: str
+
+
+def lines_of(text: str) -> list[Line]:
+    found, at = [], 0
+    for part in text.split("\n"):
+        found.append(Line(at, part))
+        at += len(part) + 1
+    return found
+
+
+def span(text: str, line: int, quote: str, after: int = 0) -> EvidenceSpan:
+    """`quote` on a line, at or behind the offset `after` of the note."""
+    start = text.index(quote, max(after, lines_of(text)[line].start))
+    return EvidenceSpan(start=start, end=start + len(quote), quote=quote)
+
+
+def row(
+    text: str, line: int, name: str, *values: str, date: tuple[int, str] | None = None, kind: Kind = Kind.LAB
+) -> list[Statement]:
+    """A result for each of `values`, which stand behind the name in this order. `date`: as read, with its line."""
+    head = span(text, line, name)
+    at, found = head.end, []
+    for value in values:
+        cell = span(text, line, value, at)
+        at = cell.end
+        read = {Field.DATE: span(text, *date)} if date else {}
+        found.append(Statement(kind=kind, fields={Field.NAME: head, Field.VALUE: cell} | read))
+    return found
+
+
+def drug(text: str, line: int, name: str, days: str | None = None) -> Statement:
+    fields = {Field.NAME: span(text, line, name)}
+    if days:
+        fields[Field.DAYS] = span(text, line, days)
+    return Statement(kind=Kind.PRESCRIPTION, fields=fields)
+
+
+def given_to(text: str, statements: Sequence[Statement], field: Field = Field.DATE) -> list[str | None]:
+    """What each statement has in `field` afterwards; every span must quote the note."""
+    found = distribute(lines_of(text), statements, fold)
+    assert [s.name for s in found] == [s.name for s in statements], "the order is kept"
+    for statement in found:
+        for piece in statement.fields.values():
+            assert text[piece.start : piece.end] == piece.quote
+    return [s.fields[field].quote if field in s.fields else None for s in found]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "dates"), [
+    ("　　　2025/11/04　　2026/02/10", ["2025/11/04", "2026/02/10"]),
+    ("検査項目 4/1 4/8 4/15", ["4/1", "4/8", "4/15"]),
+    ("　　　４／１　　４／８", ["４／１", "４／８"]),
+    ("項目　12/22　1/5　2/2　3/2", ["12/22", "1/5", "2/2", "3/2"]),
+    ("項目 R7.12.1 R8.1.5 R8.2.2", ["R7.12.1", "R8.1.5", "R8.2.2"]),
+    ("【検査】Ｒ７．１２．１　Ｒ８．１．５", ["Ｒ７．１２．１", "Ｒ８．１．５"]),
+    ("令和元年12月1日 令和2年1月5日", ["令和元年12月1日", "令和2年1月5日"]),
+    ("平成31年4月 令和元年5月 令和2年6月", ["平成31年4月", "令和元年5月", "令和2年6月"]),
+    ("'25.11.4 | '26.2.10", ["'25.11.4", "'26.2.10"]),
+    ("検査値（4月1日） （4月8日）", ["4月1日", "4月8日"]),
+    ("2025年12月1日　2026年1月5日　単位", ["2025年12月1日", "2026年1月5日"]),
+])  # fmt: skip
+def test_each_result_of_a_row_has_the_date_of_its_column(head: str, dates: list[str]) -> None:
+    values = ["0.31", "1.20", "2.45", "3.07"][: len(dates)]
+    text = f"{head}\nCRP {' '.join(values)}\nHb {' '.join(values)}"
+    statements = [*row(text, 1, "CRP", *values), *row(text, 2, "Hb", *values)]
+    assert given_to(text, statements) == dates * 2
+    # Read in another order, and with a date that belongs elsewhere: the layout decides.
+    wrong = [s.model_copy(update={"fields": s.fields | {Field.DATE: span(text, 0, dates[0])}}) for s in statements]
+    assert given_to(text, wrong[::-1]) == (dates * 2)[::-1]
+
+
+@pytest.mark.parametrize(("line", "values", "dates"), [
+    ("ＣＲＰ　　　　　　0.3", ["0.3"], ["4/8"]),
+    ("CRP        1.2          0.3", ["1.2", "0.3"], ["4/1", "4/15"]),
+    ("総ｺﾚｽﾃﾛｰﾙ           180   175", ["180", "175"], ["4/8", "4/15"]),
+    ("血糖（随時） 98", ["98"], ["4/1"]),
+    ("CRP      1.2 0.3", ["1.2", "0.3"], [None, None]),  # both stand nearest to the first column
+    ("CRP 1 2 3 4", ["1", "2", "3", "4"], [None] * 4),
+])  # fmt: skip
+def test_missing_cells_are_found_by_their_place(line: str, values: list[str], dates: list[str | None]) -> None:
+    # Columns 12, 18 and 24 of the screen, where a wide character takes two.
+    text = f"項目　　　　4/1   4/8   4/15\n{line}"
+    name = line.replace("　", " ").split()[0]
+    assert given_to(text, row(text, 1, name, *values)) == dates
+
+
+@pytest.mark.parametrize("sign", ["\t", "|", "｜"])
+def test_missing_cells_between_signs_are_counted(sign: str) -> None:
+    text = sign.join(["項目", "4/1", "4/8", "4/15"]) + "\n" + sign.join(["CRP", "", "0.3", ""]) + "\n"
+    text += sign.join(["LDLコレステロール", "98", "", "101"])
+    statements = [*row(text, 1, "CRP", "0.3"), *row(text, 2, "LDLコレステロール", "98", "101")]
+    assert given_to(text, statements) == ["4/8", "4/1", "4/15"]
+
+
+def test_a_cell_beside_the_dated_columns_has_no_date() -> None:
+    text = "項目|4/1|4/8|基準\nCRP|||0.14"
+    assert given_to(text, row(text, 1, "CRP", "0.14")) == [None]
+
+
+def test_several_tests_on_one_line_are_no_row() -> None:
+    text = "経過 4/1 4/8\nWBC 5200 Hb 12.1 CRP 0.3"
+    statements = [*row(text, 1, "WBC", "5200"), *row(text, 1, "Hb", "12.1"), *row(text, 1, "CRP", "0.3")]
+    assert given_to(text, statements) == [None] * 3
+
+
+def test_two_tests_that_share_a_row() -> None:
+    text = "　　　　4/1　　4/8\nAST/ALT 24/31 28/30"
+    statements = [*row(text, 1, "AST", "24", "28"), *row(text, 1, "ALT", "31", "30")]
+    assert given_to(text, statements) == ["4/1", "4/8", "4/1", "4/8"]
+
+
+def test_infections_have_columns_too() -> None:
+    text = "感染症 2024/5/1 2026/2/1\nHBs抗原 (-) (-)"
+    assert given_to(text, row(text, 1, "HBs抗原", "(-)", "(-)", kind=Kind.INFECTION)) == ["2024/5/1", "2026/2/1"]
+
+
+def test_a_table_goes_on_through_rows_and_rules_but_not_for_ever() -> None:
+    text = "項目 4/1 4/8\n-----------\n生化学\n" + "".join(f"項{n:02} 1 2\n" for n in range(40))
+    statements = [s for n in range(40) for s in row(text, n + 3, f"項{n:02}", "1", "2")]
+    dates = given_to(text, statements)
+    assert dates[:46] == ["4/1", "4/8"] * 23, "25 lines below the head"
+    assert dates[46:] == [None] * 34
+
+
+@pytest.mark.parametrize(("between", "covered"), [
+    ("", False),  # a blank line
+    ("食事は半量程度、夜間の咳は減ってきている。明日から食事形態を上げる。", False),
+    ("(血算)", True),
+])  # fmt: skip
+def test_what_ends_a_table(between: str, covered: bool) -> None:
+    text = f"項目 4/1 4/8\nCRP 1 2\n{between}\nHb 12 11"
+    assert given_to(text, row(text, 3, "Hb", "12", "11")) == (["4/1", "4/8"] if covered else [None, None])
+
+
+def test_below_a_further_title_only_whole_rows_are_rows() -> None:
+    text = "検査 4/1 4/8\nCRP 1 2\n【感染症】\nHCV抗体 陰性\n【血算】\nHb 12 11"
+    statements = [*row(text, 3, "HCV抗体", "陰性", kind=Kind.INFECTION), *row(text, 5, "Hb", "12", "11")]
+    assert given_to(text, statements) == [None, "4/1", "4/8"]
+
+
+def test_a_sentence_about_two_days_is_no_head() -> None:
+    text = "4/1に発熱あり近医を受診、4/8に当院へ紹介\nCRP 1 2"
+    assert given_to(text, row(text, 1, "CRP", "1", "2")) == [None, None]
+
+
+# --- headings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("heading", "date"), [
+    ("【採血 4/1】", "4/1"),
+    ("■血液検査（2026年3月12日）", "2026年3月12日"),
+    ("検査所見　Ｒ８．３．１２", "Ｒ８．３．１２"),
+    ("入院時検査(令和8年3月12日):", "令和8年3月12日"),
+    ("感染症 2024年", "2024年"),
+    ("<Labo data> 3/12", "3/12"),
+])  # fmt: skip
+def test_results_under_a_dated_heading_have_its_date(heading: str, date: str) -> None:
+    text = f"{heading}\nCRP 0.3 WBC 5200\nHBs抗原 (-)"
+    statements = [*row(text, 1, "CRP", "0.3"), *row(text, 1, "WBC", "5200"),
+                  *row(text, 2, "HBs抗原", "(-)", kind=Kind.INFECTION)]  # fmt: skip
+    assert given_to(text, statements) == [date] * 3
+
+
+@pytest.mark.parametrize("heading", ["【現病歴 4/1】", "【処方】4/1", "検査 4/1 予定変更 4/8 再検", "検査"])
+def test_other_headings_give_no_date(heading: str) -> None:
+    text = f"{heading}\nCRP 0.3"
+    assert given_to(text, row(text, 1, "CRP", "0.3")) == [None]
+
+
+def test_a_dated_prefix_covers_its_line_and_those_below() -> None:
+    text = "採血(4/1): CRP 0.3 WBC 5200\nHb 12.1\n"
+    statements = [*row(text, 0, "CRP", "0.3"), *row(text, 0, "WBC", "5200"), *row(text, 1, "Hb", "12.1")]
+    assert given_to(text, statements) == ["4/1"] * 3
+    # One of them has the date already: it covers the others all the same.
+    dated = [*row(text, 0, "CRP", "0.3", date=(0, "4/1")), *statements[1:]]
+    assert given_to(text, dated) == ["4/1"] * 3
+
+
+def test_a_prefix_goes_before_a_date_that_was_read_far_above() -> None:
+    text = "3/3 紹介状を持って受診。\n経過は良好。\n採血(4/1): CRP 0.3"
+    assert given_to(text, row(text, 2, "CRP", "0.3", date=(0, "3/3"))) == ["4/1"]
+
+
+@pytest.mark.parametrize("between", ["", "　", "【身体所見】", "経過", "診察上は特記すべき所見を認めず、食事もとれている。"])
+def test_what_ends_a_heading(between: str) -> None:
+    text = f"【採血 4/1】\nWBC 5200\n{between}\nCRP 0.3"
+    statements = [*row(text, 1, "WBC", "5200"), *row(text, 3, "CRP", "0.3")]
+    assert given_to(text, statements) == ["4/1", None]
+
+
+def test_the_next_heading_has_its_own_date() -> None:
+    text = "【採血 4/1】\nCRP 0.3\n【採血 4/8】\nCRP 0.5"
+    assert given_to(text, [*row(text, 1, "CRP", "0.3"), *row(text, 3, "CRP", "0.5")]) == ["4/1", "4/8"]
+
+
+def test_groups_under_a_dated_heading_have_its_date_and_the_next_sampling_has_not() -> None:
+    text = "【採血 4/1】\n血算 WBC 5200\n生化学 CRP 0.3\n感染症 HBs抗原 (-)"
+    statements = [*row(text, 1, "WBC", "5200"), *row(text, 2, "CRP", "0.3"),
+                  *row(text, 3, "HBs抗原", "(-)", kind=Kind.INFECTION)]  # fmt: skip
+    assert given_to(text, statements) == ["4/1"] * 3
+    text = "採血(4/1) CRP 0.3\n退院時採血 CRP 0.1\nWBC 5200"
+    assert given_to(text, row(text, 2, "WBC", "5200")) == [None]
+
+
+def test_a_date_behind_a_result_of_another_line_is_not_mine() -> None:
+    text = "CRP 0.3 (4/1)\nWBC 5200"
+    statements = [*row(text, 0, "CRP", "0.3", date=(0, "4/1")), *row(text, 1, "WBC", "5200", date=(0, "4/1"))]
+    assert given_to(text, statements) == ["4/1", None]
+
+
+def test_a_date_before_the_results_of_a_line_above_may_be_mine() -> None:
+    text = "入院時の値\n4/1 CRP 0.3\nWBC 5200"
+    statements = [*row(text, 1, "CRP", "0.3", date=(1, "4/1")), *row(text, 2, "WBC", "5200", date=(1, "4/1"))]
+    assert given_to(text, statements) == ["4/1", "4/1"]
+
+
+def test_a_date_on_the_own_line_is_kept() -> None:
+    text = "【採血 4/1】\nCRP 0.3\nHbA1c 7.2 (3/1)"
+    assert given_to(text, row(text, 2, "HbA1c", "7.2", date=(2, "3/1"))) == ["3/1"]
+    text = "項目 4/1 4/8\nCRP 0.3 1.2\nHbA1c 7.2 (3/1)"
+    assert given_to(text, row(text, 2, "HbA1c", "7.2", date=(2, "3/1"))) == ["3/1"]
+
+
+def test_other_kinds_have_no_date_from_a_heading() -> None:
+    text = "【血液検査 4/1】\n貧血"
+    condition = Statement(kind=Kind.CONDITION, fields={Field.NAME: span(text, 1, "貧血")})
+    assert given_to(text, [condition]) == [None]
+
+
+# --- days of supply ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("supply", ["28日分", "２８日分", "28 TD", "14日間", "4週間分"])
+@pytest.mark.parametrize("below", [True, False])
+def test_a_supply_beside_a_list_covers_every_drug(supply: str, below: bool) -> None:
+    drugs = "アムロジピン錠5mg 1錠\nメトホルミン錠500mg 2錠"
+    text = f"{drugs}\n　以上 {supply}" if below else f"【処方】{supply}\n{drugs}"
+    first = 0 if below else 1
+    statements = [drug(text, first, "アムロジピン錠5mg"), drug(text, first + 1, "メトホルミン錠500mg")]
+    assert given_to(text, statements, Field.DAYS) == [supply] * 2
+
+
+@pytest.mark.parametrize("text", [
+    "アムロジピン錠5mg 1錠 14日分\nメトホルミン錠500mg 2錠\n以上 28日分",  # one has its own
+    "アムロジピン錠5mg 1錠\nメトホルミン錠500mg 2錠\n\n28日分",  # not right below
+    "アムロジピン錠5mg 1錠\nメトホルミン錠500mg 2錠\n28日分、頓用は5日分",  # which of them?
+    "アムロジピン錠5mg 1錠\nメトホルミン錠500mg 2錠\n7日間以上続く発熱があれば受診",
+    "アムロジピン錠5mg 1錠\nメトホルミン錠500mg 2錠\n手術の後は7日間の安静とし、その間の入浴は控えるように本人と家族に説明して同意を得た。",
+])  # fmt: skip
+def test_drugs_that_no_supply_covers(text: str) -> None:
+    own = "14日分" if "14日分" in text else None
+    statements = [drug(text, 0, "アムロジピン錠5mg", own), drug(text, 1, "メトホルミン錠500mg")]
+    assert given_to(text, statements, Field.DAYS) == [own, None]
+
+
+def test_two_lists_have_their_own_supplies() -> None:
+    text = "定期 28日分\nアムロジピン錠5mg 1錠\n\n臨時 5日分\nロキソプロフェン錠60mg 3錠"
+    statements = [drug(text, 1, "アムロジピン錠5mg"), drug(text, 4, "ロキソプロフェン錠60mg")]
+    assert given_to(text, statements, Field.DAYS) == ["28日分", "5日分"]
+
+
+# --- any note ---------------------------------------------------------------------------------------------------------
+
+_WORDS = ["4/1", "4/8", "Ｒ８．３．１", "2026年3月12日", "採血", "【検査】", "CRP", "AST/ALT", "0.3", "12", "28日分", "７日間", "以上",
+          "アムロジピン", "　", " ", "\t", "|", "(", "：", "👨", "ｺﾚ", "経過は良好であり食事もとれている"]  # fmt: skip
+
+
+@st.composite
+def notes(draw: st.DrawFn) -> tuple[str, list[Statement]]:
+    """Lines of words, and statements whose fields are any pieces of their line; dates and days of any line."""
+    rows = draw(st.lists(st.lists(st.sampled_from(_WORDS), max_size=6).map("".join), min_size=1, max_size=7))
+    text = "\n".join(rows)
+    lines = lines_of(text)
+
+    def piece(line: Line) -> EvidenceSpan:
+        start = draw(st.integers(0, len(line.text) - 1))
+        end = draw(st.integers(start + 1, len(line.text)))
+        return EvidenceSpan(start=line.start + start, end=line.start + end, quote=line.text[start:end])
+
+    filled = [line for line in lines if line.text]
+    statements = []
+    for line in filled:
+        for _ in range(draw(st.integers(0, 3))):
+            kind = draw(st.sampled_from(Kind))
+            fields = {Field.NAME: piece(line)}
+            for field in FIELDS[kind][1:]:
+                if draw(st.booleans()):
+                    anywhere = field in (Field.DATE, Field.DAYS)
+                    fields[field] = piece(draw(st.sampled_from(filled)) if anywhere else line)
+            statements.append(Statement(kind=kind, fields=fields))
+    return text, statements
+
+
+def without(statement: Statement, fields: Iterable[Field]) -> dict[Field, EvidenceSpan]:
+    return {key: piece for key, piece in statement.fields.items() if key not in fields}
+
+
+@settings(deadline=None, max_examples=150)
+@given(notes())
+def test_only_dates_and_days_change_and_both_quote_the_note(case: tuple[str, list[Statement]]) -> None:
+    text, statements = case
+    found = distribute(lines_of(text), statements, fold)
+    assert len(found) == len(statements)
+    for before, after in zip(statements, found, strict=True):
+        assert without(after, (Field.DATE, Field.DAYS)) == without(before, (Field.DATE, Field.DAYS))
+        assert after.model_copy(update={"fields": {}}) == before.model_copy(update={"fields": {}})
+        assert set(after.fields) <= set(FIELDS[after.kind])
+        if Field.DAYS in before.fields:
+            assert after.fields[Field.DAYS] == before.fields[Field.DAYS]
+        for piece in after.fields.values():
+            assert text[piece.start : piece.end] == piece.quote
