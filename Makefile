@@ -73,10 +73,10 @@ lock: ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes 
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock $(ARGS); \
 	echo "requirements.lock: $$(grep -c '^[a-z]' requirements.lock) packages"
 
-train: setup ## train the small model into training/work (needs PyTorch in .venv; 90 minutes unless ARGS say otherwise)
+train: setup ## train the small model into training/runs (needs PyTorch in .venv; 90 minutes unless ARGS say otherwise)
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
 	  echo "PyTorch is not installed. For the CPU or the GPU at hand: $(BIN)/pip install torch" >&2; exit 1; }
-	@exec $(BIN)/python -m training.train $(or $(ARGS),--minutes 90 --out training/work/uc1)
+	@exec $(BIN)/python -m training.train $(or $(ARGS),--minutes 90 --out training/runs/uc1)
 
 bench: setup ## run the measurements in bench/; NAME=engine runs one
 	@set -e; for file in $(if $(NAME),bench/$(NAME).py,$(filter-out bench/__init__.py,$(sort $(wildcard bench/*.py)))); do \

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from schemas.issue import Issue, IssueType, Severity
+from schemas.note import SourceLine
 from schemas.statement import (
     Action,
     AllergyCategory,
@@ -21,15 +22,6 @@ from schemas.statement import (
     Kind,
     Statement,
 )
-
-
-class SourceLine(Protocol):
-    """A line of the note: code-point offset of its first character, and its text."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def text(self) -> str: ...
 
 
 class Written(Protocol):

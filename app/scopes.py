@@ -1,5 +1,5 @@
-"""What a note writes once for several statements: the dates in the head of a table, the date of a heading, the days of
-supply of a whole list. Each is given to the statements it covers, with its own characters as evidence.
+"""What a note writes once for several statements: the dates in the head of a table, the date of a heading, the unit of a
+row, the days of supply of a whole list. Each is given to the statements it covers, with its own characters as evidence.
 
 A model reads line by line and may miss what stands lines away; where a field belongs by the layout alone it is computed.
 A date from another line gives way to the one that the layout proves; what stands on a statement's own line is kept.
@@ -10,19 +10,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Protocol
 
+from schemas.note import SourceLine
 from schemas.statement import EvidenceSpan, Field, Kind, Statement
-
-
-class SourceLine(Protocol):
-    """A line of the note: code-point offset of its first character, and its text."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def text(self) -> str: ...
-
 
 # Dates as a head of a column or a heading has them; a lone "3月" is none in a table head, where it may be a price.
 _DATE = re.compile(
@@ -38,6 +28,8 @@ _SAMPLING = re.compile(r"検査|採血|データ|ラボ|[Ll]abo?\b|[Dd]ata")
 _HEADING = re.compile(r"^\s*[【\[<〈《(■□◆◇●○◎#*・=-]|[::】\]>〉》)]\s*$|^\s*\S{1,12}\s*$")
 _TITLE = re.compile(r"^\s*[【\[<〈《■□◆◇●○◎#]")
 _SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s*(?:日分|日間|TD|週間分)(?!以上|前|後)")
+# A flag may stand between a row's last result and its unit. The unit has a slash, a percent sign or stands alone.
+_TAIL_UNIT = re.compile(r"[\s)|]*(?:[HL↑↓]{1,2}[\s)|]*)?([^\s|]*[A-Za-zμ]/[^\s|]*|%|/μL|万/μL|[×x]?10\^\d+/μL|秒|fL|pg|COI)[\s|]*")
 _LOOK_UP = 25
 
 
@@ -53,6 +45,7 @@ def distribute(
     changes = [
         *((index, Field.DATE, span) for index, span in page.column_dates()),
         *((index, Field.DATE, span) for index, span in page.heading_dates()),
+        *((index, Field.UNIT, span) for index, span in page.row_units()),
         *((index, Field.DAYS, span) for index, span in page.supplies()),
     ]
     for index, field, span in changes:
@@ -199,6 +192,34 @@ class _Page:
         match = _DATE.search(self.texts[number], 0, end)
         assert match
         return self._span(number, match)
+
+    # -- units ------------------------------------------------------------------------------------------------
+
+    def row_units(self) -> Iterator[tuple[int, EvidenceSpan]]:
+        """(statement, unit): results of one test on one line that have no unit, while another of them has one or the
+        line ends with one (8.1 → 7.4 %, a table row with its unit in the last column)."""
+        for number in sorted(self.results):
+            rows: dict[EvidenceSpan, list[int]] = {}
+            for index in self.by_line[number]:
+                if self._is_result(index) and Field.VALUE in self.statements[index].fields:
+                    rows.setdefault(self.statements[index].name, []).append(index)
+            for name, row in rows.items():
+                units = [self.statements[i].fields.get(Field.UNIT) for i in row]
+                written = next((unit for unit in units if unit), None)
+                if written is None and len(row) > 1 and len(rows) == 1:
+                    end = max(self.statements[i].fields[Field.VALUE].end for i in row)
+                    written = self._unit_behind(number, end)
+                if written and len(row) > 1 and written != name:
+                    yield from ((i, written) for i, unit in zip(row, units, strict=True) if unit is None)
+
+    def _unit_behind(self, number: int, end: int) -> EvidenceSpan | None:
+        """A unit alone between `end` (but for a flag) and the end of the line."""
+        line = self.lines[number]
+        match = _TAIL_UNIT.fullmatch(self.texts[number], end - line.start)
+        if match is None:
+            return None
+        start, stop = (line.start + place for place in match.span(1))
+        return EvidenceSpan(start=start, end=stop, quote=line.text[match.start(1) : match.end(1)])
 
     # -- days of supply ---------------------------------------------------------------------------------------
 

@@ -53,6 +53,13 @@ class Patient(Value):
     """None: the sender does not know it."""
 
 
+class SourceLine(Value):
+    """A line (or a sentence of a long line) of a note: code-point offset of its first character, and its text."""
+
+    start: int
+    text: str
+
+
 class ChartNote(Value):
     """One note. `text` is stored and addressed exactly as received: every offset in Hyojun counts
     Unicode code points of this string from 0, half-open, before any normalization."""

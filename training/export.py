@@ -1,4 +1,4 @@
-"""Writes a trained model as GGUF (architecture qwen2, Q8_0): `python -m training.export training/work/uc1 weights/hyojun-uc1.gguf`.
+"""Writes a trained model as GGUF (architecture qwen2, Q8_0): `python -m training.export training/runs/uc1 weights/hyojun-uc1.gguf`.
 
 The tokenizer goes in as byte-level BPE with the fragments of the statement form as control tokens, and the key
 `hyojun.form` says which form the model writes. Source of tensor and key names: the `gguf` package.

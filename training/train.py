@@ -1,4 +1,4 @@
-"""Trains the small model on synthetic notes: `python -m training.train --minutes 90 --out training/work/uc1`.
+"""Trains the small model on synthetic notes: `python -m training.train --minutes 90 --out training/runs/uc1`.
 
 Resumable: weights, optimizer and clock are written to `OUT/checkpoint.pt` every few minutes and read back at start.
 Loss on statements and line decisions only (`encode.Example.learn`); Muon on the matrices of the blocks, AdamW on the

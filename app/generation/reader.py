@@ -20,6 +20,7 @@ from app.generation import form, grammar, registry
 from app.generation.llama import Generated, LlamaCpp
 from app.generation.segments import chunks, fold, pieces
 from schemas.issue import Issue, IssueType, Severity
+from schemas.note import SourceLine
 from schemas.statement import Kind
 
 # Share of the context that replayed lines may take: each line may bring about two and a half times its own tokens
@@ -37,14 +38,6 @@ _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
 _LONGEST_SENTENCE = 480
 """A sentence longer than this many characters is cut again: it would fill a window by itself."""
 _SEPARATOR = re.compile(r"[、，．；;\s](?=[^0-9０-９])")
-
-
-@dataclass(frozen=True)
-class SourceLine:
-    """A line (or a sentence of a long line) of a note: code-point offset of its start, and its text."""
-
-    start: int
-    text: str
 
 
 @dataclass
@@ -68,11 +61,11 @@ def source_lines(text: str) -> list[SourceLine]:
     for line in text.split("\n"):
         body = line.rstrip("\r")
         if len(body) <= _LONG_LINE:
-            found.append(SourceLine(at, body))
+            found.append(SourceLine(start=at, text=body))
         else:
             for match in _SENTENCE.finditer(body):
                 for start, end in _sentence_parts(match[0]):
-                    found.append(SourceLine(at + match.start() + start, match[0][start:end]))
+                    found.append(SourceLine(start=at + match.start() + start, text=match[0][start:end]))
         at += len(line) + 1
     return found
 

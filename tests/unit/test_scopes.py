@@ -1,4 +1,4 @@
-"""Dates and days of supply that a note writes once for several statements, given to the statements that they cover."""
+"""Dates, units and days of supply that a note writes once for several statements, given to those that they cover."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -181,7 +181,7 @@ def test_results_under_a_dated_heading_have_its_date(heading: str, date: str) ->
     assert given_to(text, statements) == [date] * 3
 
 
-@pytest.mark.parametrize("heading", ["【現病歴 4/1】", "【処方】4/1", "検査 4/1 予定変更 4/8 再検", "検査"])
+@pytest.mark.parametrize("heading", ["【現病歴 4/1】", "【処方】4/1", "検査"])
 def test_other_headings_give_no_date(heading: str) -> None:
     text = f"{heading}\nCRP 0.3"
     assert given_to(text, row(text, 1, "CRP", "0.3")) == [None]
@@ -219,7 +219,9 @@ def test_groups_under_a_dated_heading_have_its_date_and_the_next_sampling_has_no
                   *row(text, 3, "HBs抗原", "(-)", kind=Kind.INFECTION)]  # fmt: skip
     assert given_to(text, statements) == ["4/1"] * 3
     text = "採血(4/1) CRP 0.3\n退院時採血 CRP 0.1\nWBC 5200"
-    assert given_to(text, row(text, 2, "WBC", "5200")) == [None]
+    statements = [*row(text, 0, "CRP", "0.3"), *row(text, 1, "CRP", "0.1"), *row(text, 2, "WBC", "5200")]
+    dates = given_to(text, statements)
+    assert (dates[0], dates[2]) == ("4/1", None)
 
 
 def test_a_date_behind_a_result_of_another_line_is_not_mine() -> None:
@@ -245,6 +247,38 @@ def test_other_kinds_have_no_date_from_a_heading() -> None:
     text = "【血液検査 4/1】\n貧血"
     condition = Statement(kind=Kind.CONDITION, fields={Field.NAME: span(text, 1, "貧血")})
     assert given_to(text, [condition]) == [None]
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("line", "unit"), [
+    ("CRP 0.31 1.20 mg/dL", "mg/dL"),
+    ("CRP 0.31 1.20 H mg/dL", "mg/dL"),
+    ("CRP　0.31　1.20　％", "％"),
+    ("|CRP|0.31|1.20|×10^4/μL|", "×10^4/μL"),
+    ("CRP 0.31 1.20 改善傾向", None),
+    ("CRP 0.31 1.20 mg/dL と低下", None),
+    ("CRP 0.31 1.20 H", None),
+    ("CRP 0.31 1.20", None),
+])  # fmt: skip
+def test_a_row_ends_with_the_unit_of_all_its_results(line: str, unit: str | None) -> None:
+    assert given_to(line, row(line, 0, "CRP", "0.31", "1.20"), Field.UNIT) == [unit] * 2
+
+
+def test_results_of_one_test_share_the_unit_that_one_of_them_has() -> None:
+    text = "HbA1c 8.1→7.4%→7.2、LDL 131→98"
+    first, second, third = row(text, 0, "HbA1c", "8.1", "7.4", "7.2")
+    second = second.model_copy(update={"fields": second.fields | {Field.UNIT: span(text, 0, "%")}})
+    others = row(text, 0, "LDL", "131", "98")
+    assert given_to(text, [first, second, third, *others], Field.UNIT) == ["%"] * 3 + [None] * 2
+
+
+def test_the_unit_at_the_end_of_a_line_of_several_tests_is_not_everybodys() -> None:
+    text = "Na 140 138 K 4.0 4.2 mEq/L"
+    statements = [*row(text, 0, "Na", "140", "138"), *row(text, 0, "K", "4.0", "4.2")]
+    assert given_to(text, statements, Field.UNIT) == [None] * 4
+    assert given_to("CRP 0.3 mg/dL", row("CRP 0.3 mg/dL", 0, "CRP", "0.3"), Field.UNIT) == [None]
 
 
 # --- days of supply ---------------------------------------------------------------------------------------------------
@@ -282,7 +316,7 @@ def test_two_lists_have_their_own_supplies() -> None:
 # --- any note ---------------------------------------------------------------------------------------------------------
 
 _WORDS = ["4/1", "4/8", "Ｒ８．３．１", "2026年3月12日", "採血", "【検査】", "CRP", "AST/ALT", "0.3", "12", "28日分", "７日間", "以上",
-          "アムロジピン", "　", " ", "\t", "|", "(", "：", "👨", "ｺﾚ", "経過は良好であり食事もとれている"]  # fmt: skip
+          "アムロジピン", "　", " ", "\t", "|", "(", "：", "mg/dL", "％", "👨", "ｺﾚ", "経過は良好であり食事もとれている"]  # fmt: skip
 
 
 @st.composite
@@ -317,15 +351,16 @@ def without(statement: Statement, fields: Iterable[Field]) -> dict[Field, Eviden
 
 @settings(deadline=None, max_examples=150)
 @given(notes())
-def test_only_dates_and_days_change_and_both_quote_the_note(case: tuple[str, list[Statement]]) -> None:
+def test_only_dates_units_and_days_change_and_all_quote_the_note(case: tuple[str, list[Statement]]) -> None:
     text, statements = case
     found = distribute(lines_of(text), statements, fold)
     assert len(found) == len(statements)
     for before, after in zip(statements, found, strict=True):
-        assert without(after, (Field.DATE, Field.DAYS)) == without(before, (Field.DATE, Field.DAYS))
+        free = (Field.DATE, Field.UNIT, Field.DAYS)
+        assert without(after, free) == without(before, free)
         assert after.model_copy(update={"fields": {}}) == before.model_copy(update={"fields": {}})
         assert set(after.fields) <= set(FIELDS[after.kind])
-        if Field.DAYS in before.fields:
-            assert after.fields[Field.DAYS] == before.fields[Field.DAYS]
+        for kept in (Field.UNIT, Field.DAYS):
+            assert before.fields.get(kept, after.fields.get(kept)) == after.fields.get(kept)
         for piece in after.fields.values():
             assert text[piece.start : piece.end] == piece.quote

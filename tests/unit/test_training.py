@@ -13,7 +13,7 @@ from schemas.statement import AllergyCategory, Assertion, Field, Kind
 from training.corpus.core import REMOTE, Fact, Line, problems
 from training.corpus.frame import note
 from training.corpus.names import Names
-from training.encode import BOS, EOS, PAD, RESERVED, Codec, Unsound, encode_note, train_tokenizer, trim
+from training.encode import BOS, EOS, PAD, RESERVED, Codec, Unsound, encode_note, train_tokenizer
 
 Note = tuple[str, list[Line]]
 
@@ -152,9 +152,3 @@ def test_reserved_tokens_come_first_and_tokens_stay_inside_pieces(codec: Codec) 
     assert codec.text("糖尿病") == [*codec.text("糖"), *codec.text("尿"), *codec.text("病")]
     # The text of a reserved token in a note is text: its pieces are tokenized one by one.
     assert not set(codec.text(form.END)) & set(codec.reserved.values())
-
-
-def test_a_long_example_is_cut(codec: Codec) -> None:
-    example = encode_note(codec, Lexicon([], "empty"), [Line("経過良好")], "progress", random.Random(1))
-    short = trim(example, 3)
-    assert (short.ids, short.learn) == (example.ids[:3], example.learn[:3])
