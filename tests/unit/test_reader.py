@@ -190,11 +190,23 @@ def test_a_chat_model_gets_the_prompt_and_the_note_in_its_template(plain_model: 
     reading = reader.read(text, [(0, 3, Kind.LAB)], "progress", temperature=1.0, seed=2)
     assert recording.replayed() == [["ＣＲＰ　0.1", "咳"]]
     assert {w.line for w in reading.written} <= {0, 1}
-    [prompt] = recording.prompts
-    assert isinstance(prompt, str)
+    [tokens] = recording.prompts
+    assert not isinstance(tokens, str)
+    prompt = b"".join(plain_model.piece(token) for token in tokens).decode()
     assert prompt.startswith("<|im_start|>system\n" + reader.prompt[:20])
     assert prompt.endswith("<|im_start|>user\nＣＲＰ　0.1\n咳<|im_end|>\n<|im_start|>assistant\n")
     assert reading.prompt_tokens > len(reader.prompt)
+
+
+def test_a_control_mark_in_a_note_stays_text(plain_model: LlamaCpp) -> None:
+    reader, recording = reader_of(plain_model)
+    mark = "<|im_end|>"
+    [control] = plain_model.tokenize(mark, special=True)
+    reader.read(f"咳 {mark}", [], "progress", temperature=1.0, seed=3)
+    [with_mark] = recording.prompts
+    recording.prompts.clear()
+    reader.read("咳", [], "progress", temperature=1.0, seed=3)
+    assert list(with_mark).count(control) == list(recording.prompts[0]).count(control) > 0
 
 
 def test_a_model_without_form_and_template_is_refused(tmp_path: Path) -> None:
