@@ -143,17 +143,38 @@ class _Page:
         in_table = {index for index, _ in self.column_dates()}
         for number in sorted(self.results):
             waiting = [i for i in self.by_line[number] if self._is_result(i) and i not in in_table]
-            waiting = [i for i in waiting if not self._has_own_date(i)]
+            foreign = [i for i in waiting if self._has_own_date(i) and self._is_in_brackets_of_another(i)]
+            waiting = [i for i in waiting if i in foreign or not self._has_own_date(i)]
             if waiting and (span := self._heading_date(number)):
                 yield from ((index, span) for index in waiting)
             else:
-                yield from ((index, None) for index in waiting if self._is_of_another(index))
+                yield from ((i, None) for i in waiting if i in foreign or self._is_of_another(i) or self._begins_anew(number))
 
     def _has_own_date(self, index: int) -> bool:
         """Does the date stand on the result's own line?"""
         date = self.statements[index].fields.get(Field.DATE)
         line = self.lines[self.line_of[index]]
         return date is not None and line.start <= date.start <= line.start + len(line.text)
+
+    def _is_in_brackets_of_another(self, index: int) -> bool:
+        """HbA1c 7.2（前回 2/14 7.6）、Cre 0.9: the date in the brackets is that of the result in them, not of Cre."""
+        line = self.lines[self.line_of[index]]
+        date, value = (self.statements[index].fields.get(field) for field in (Field.DATE, Field.VALUE))
+        if date is None or value is None:
+            return False
+        text = self.texts[self.line_of[index]]
+        opened = text.rfind("(", 0, date.start - line.start)
+        closed = text.find(")", date.end - line.start)
+        if opened < 0 or closed < 0 or ")" in text[opened : date.start - line.start]:
+            return False
+        start, end = line.start + opened, line.start + closed
+        others = (self.statements[i].fields.get(Field.VALUE) for i in self.by_line[self.line_of[index]] if i != index)
+        return not start < value.start < end and any(other and start < other.start < end for other in others)
+
+    def _begins_anew(self, number: int) -> bool:
+        """Do the results of the line stand behind an undated heading of their own (入院時検査：)?"""
+        first = min(self._begin(i) for i in self.by_line[number]) - self.lines[number].start
+        return bool(_SAMPLING.search(self.texts[number][:first]))
 
     def _is_of_another(self, index: int) -> bool:
         """Does the date stand on a line above, behind a result there?"""
@@ -167,6 +188,8 @@ class _Page:
         first = min(self._begin(i) for i in self.by_line[number]) - self.lines[number].start
         if self._dated_heading(self.texts[number][:first]):
             return self._only_date(number, first)
+        if self._begins_anew(number):
+            return None
         for above in range(number - 1, max(-1, number - 1 - _LOOK_UP), -1):
             text = self.texts[above]
             if not text.strip():

@@ -48,7 +48,7 @@ def only_run(installation: Installation, job_id: UUID) -> UUID:
             .where(Resource.note_id == note_id)
         ).all()  # fmt: skip
         messages = session.execute(
-            select(Ssmix2Message.kind, Ssmix2Message.order_no, Ssmix2Message.job_id)
+            select(Ssmix2Message.kind, Ssmix2Message.order_no, Ssmix2Message.care_date, Ssmix2Message.job_id)
             .where(Ssmix2Message.note_id == note_id)
         ).all()  # fmt: skip
         assert set(session.scalars(select(NoteStatement.run_id).where(NoteStatement.note_id == note_id))) <= {run}
@@ -56,7 +56,7 @@ def only_run(installation: Installation, job_id: UUID) -> UUID:
     assert {(row.version, row.job_id, row.run_id) for row in resources} == {(1, job_id, run)}
     assert len({(row.type, row.id) for row in resources}) == len(resources)
     assert "ADT-00" in {row.kind for row in messages} and {row.job_id for row in messages} == {job_id}
-    assert len({(row.kind, row.order_no) for row in messages}) == len(messages)
+    assert len({(row.kind, row.order_no, row.care_date) for row in messages}) == len(messages)
     return run
 
 

@@ -75,10 +75,10 @@ def rows_of(connection: "psycopg.Connection[Any]", schema: str, table: str) -> s
 def test_patient_text_leaves_no_trace_outside_its_tables(installation: Installation) -> None:
     with psycopg.connect(installation.database.url, autocommit=True) as connection:
         installation.start_api(log_level="DEBUG")
-        installation.start("worker", log_level="DEBUG", job_lease_seconds=60)
+        installation.start("worker", log_level="DEBUG", job_lease_seconds=60, model_context_tokens=512)
 
-        # One line that no context holds: reading it fails, on every attempt.
-        hopeless = patient_note(f"{FAMILY}{DISEASE}" * 3_000)
+        # One line that this small context does not hold: reading it fails, on every attempt.
+        hopeless = patient_note(f"{FAMILY}{DISEASE}" * 40)
         sent = [installation.request_json("POST", "/api/notes", note)["id"] for note in (patient_note(), hopeless)]
         messages = ""
 
