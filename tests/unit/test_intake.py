@@ -66,10 +66,18 @@ def test_keys_that_a_note_does_not_have_are_ignored() -> None:
     assert note_from(extra) == note_from(note())
 
 
+def test_a_birth_date_may_be_unknown_but_not_wrong() -> None:
+    patient = note()["patient"]
+    assert note_from(note(patient=patient | {"birth_date": None})).patient.birth_date is None
+    assert note_from(note(patient={k: v for k, v in patient.items() if k != "birth_date"})).patient.birth_date is None
+    with pytest.raises(InvalidInput, match=r"patient\.birth_date:"):
+        note_from(note(patient=patient | {"birth_date": "1950-02-30"}))
+
+
 def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         note_from(note(date="x", department="\n", patient={"id": "あ"}))
-    for path in ("date:", "department:", "patient.id:", "patient.family:", "patient.birth_date:"):
+    for path in ("date:", "department:", "patient.id:", "patient.family:", "patient.given:"):
         assert path in str(caught.value)
     assert "あ" not in str(caught.value)
 
