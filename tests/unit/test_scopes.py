@@ -364,3 +364,21 @@ def test_only_dates_units_and_days_change_and_all_quote_the_note(case: tuple[str
             assert before.fields.get(kept, after.fields.get(kept)) == after.fields.get(kept)
         for piece in after.fields.values():
             assert text[piece.start : piece.end] == piece.quote
+
+
+def test_a_date_in_brackets_is_that_of_the_result_in_them() -> None:
+    text = "HbA1c 7.2（前回 2/14 7.6）、Cre 0.92"
+    [new, old] = row(text, 0, "HbA1c", "7.2", "7.6", date=(0, "2/14"))
+    [other] = row(text, 0, "Cre", "0.92", date=(0, "2/14"))
+    assert given_to(text, [new, old, other]) == [None, "2/14", None]
+    # Brackets that hold nothing but the date belong to the result before them.
+    text = "HbA1c 7.2（2/14）、Cre 0.92"
+    [result] = row(text, 0, "HbA1c", "7.2", date=(0, "2/14"))
+    assert given_to(text, [result]) == ["2/14"]
+
+
+def test_an_undated_heading_of_its_own_begins_anew() -> None:
+    text = "初期検査（2025/3/1）：Hb 11.2\n入院時検査：Hb 10.1"
+    [first] = row(text, 0, "Hb", "11.2")
+    [second] = row(text, 1, "Hb", "10.1", date=(0, "2025/3/1"))
+    assert given_to(text, [first, second]) == ["2025/3/1", None]

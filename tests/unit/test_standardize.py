@@ -264,3 +264,33 @@ def test_records_come_in_the_order_of_the_statements(lexicon: Lexicon) -> None:
     records, _ = standardize.records(said, DAY, lexicon)
     assert [record.statement.kind for record in records] == [Kind.LAB, Kind.CONDITION, Kind.ALLERGY]
     assert standardize.records([], DAY, lexicon) == ([], [])
+
+
+# -- what cannot be -----------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_a_name_is_left_out_with_an_issue(lexicon: Lexicon) -> None:
+    kept = [say(Kind.CONDITION, name="痛風"), say(Kind.CONDITION, name="とびひ"), say(Kind.LAB, name="K", value="4.1")]
+    kept.append(say(Kind.ALLERGY, name="卵"))
+    odd = [say(Kind.CONDITION, name="く"), say(Kind.CONDITION, name="たしました"), say(Kind.PRESCRIPTION, name="薬")]
+    found, issues = standardize.plausible([*odd, *kept], lexicon)
+    assert found == kept
+    assert [(issue.start, issue.end) for issue in issues] == [(s.name.start, s.name.end) for s in odd]
+    assert not any(s.name.quote in issue.text for issue in issues for s in odd)
+
+
+@pytest.mark.parametrize("unit", ["15,800", "WBC", "尿蛋白"])
+def test_what_is_no_unit_is_left_out(lexicon: Lexicon, unit: str) -> None:
+    record, issues = one(lexicon, say(Kind.LAB, name="CRP", value="3.1", unit=unit))
+    assert record.quantity == Quantity(value=Decimal("3.1"))
+    assert [issue.code for issue in issues] == [IssueType.VALUE]
+
+
+def test_a_number_alone_is_coded_as_the_quantitative_infection_test(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="34.6", unit="mIU/mL"))
+    assert [coding.display for coding in record.codings] == ["HBs抗体(定量)"]
+    # Which quantitative test it was is not said, and the qualitative one it was not.
+    record, issues = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="34.6"))
+    assert record.codings == () and [issue.code for issue in issues] == [IssueType.CODE_INVALID]
+    record, _ = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="34.6", result=InfectionResult.POSITIVE))
+    assert [coding.display for coding in record.codings] == ["HBs抗体(定性)"]
