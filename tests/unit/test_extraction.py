@@ -1,29 +1,15 @@
 """Which characters a written field stands for, when the same text stands in a line more than once."""
 
-from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.extraction import locate
 from app.generation.form import Written
+from app.generation.reader import source_lines as lines_of
 from app.generation.segments import fold
 from schemas.issue import Issue
 from schemas.statement import FIELDS, AllergyCategory, Assertion, Field, Kind, Statement
-
-
-@dataclass(frozen=True)
-class Line:
-    start: int
-    text: str
-
-
-def lines_of(text: str) -> list[Line]:
-    found, at = [], 0
-    for part in text.split("\n"):
-        found.append(Line(at, part))
-        at += len(part) + 1
-    return found
 
 
 def say(kind: Kind, line: int = 0, assertion: Assertion = Assertion.PRESENT, **fields: str) -> Written:

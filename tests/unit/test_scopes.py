@@ -1,29 +1,16 @@
 """Dates, units and days of supply that a note writes once for several statements, given to those that they cover."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.generation.reader import source_lines as lines_of
 from app.generation.segments import fold
 from app.scopes import distribute
+from schemas.note import SourceLine
 from schemas.statement import FIELDS, EvidenceSpan, Field, Kind, Statement
-
-
-@dataclass(frozen=True)
-class Line:
-    start: int
-    text: str
-
-
-def lines_of(text: str) -> list[Line]:
-    found, at = [], 0
-    for part in text.split("\n"):
-        found.append(Line(at, part))
-        at += len(part) + 1
-    return found
 
 
 def span(text: str, line: int, quote: str, after: int = 0) -> EvidenceSpan:
@@ -326,7 +313,7 @@ def notes(draw: st.DrawFn) -> tuple[str, list[Statement]]:
     text = "\n".join(rows)
     lines = lines_of(text)
 
-    def piece(line: Line) -> EvidenceSpan:
+    def piece(line: SourceLine) -> EvidenceSpan:
         start = draw(st.integers(0, len(line.text) - 1))
         end = draw(st.integers(start + 1, len(line.text)))
         return EvidenceSpan(start=line.start + start, end=line.start + end, quote=line.text[start:end])
