@@ -23,8 +23,8 @@ from schemas.issue import Issue, IssueType, Severity
 from schemas.note import SourceLine
 from schemas.statement import Kind
 
-# Share of the context that replayed lines may take: each line may bring about two and a half times its own tokens
-# in statements (measured on synthetic notes, 95th percentile), and a chat model also sees the note in its prompt.
+# Share of the context that replayed lines may take. In synthetic notes statements are a third of all tokens, but a dense
+# table brings a multiple of its lines; a chat model also sees the note in its prompt and spells every fragment out.
 _COMPACT_LINE_TOKENS = 420
 """Line tokens a window for the compact form; the shipped model was trained on notes of up to 1,280 tokens in all."""
 _CHAT_SHARE = 6
@@ -37,6 +37,7 @@ _LONG_LINE = 240
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
 _LONGEST_SENTENCE = 480
 """A sentence longer than this many characters is cut again: it would fill a window by itself."""
+_CACHED_PIECES = 50_000
 _SEPARATOR = re.compile(r"[、，．；;\s](?=[^0-9０-９])")
 
 
@@ -99,7 +100,7 @@ class NoteReader:
         self.compact = trained_form is not None
         self.prompt = "" if self.compact else registry.prompt_text("uc1")
         self.fingerprints = registry.fingerprints(model.path, self.prompt)
-        self._cache: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}  # tokens of pieces; emptied when it has grown
         if self.compact:
             self._tokens = {text: self._single(text) for text in form.all_fragments()}
             self.writing = grammar.compact(self._tokens.__getitem__, self._replay)
@@ -248,6 +249,8 @@ class NoteReader:
         for piece in pieces(text):
             tokens = self._cache.get(piece)
             if tokens is None:
+                if len(self._cache) > _CACHED_PIECES:
+                    self._cache.clear()
                 tokens = self._cache[piece] = self.model.tokenize(piece)
             found += tokens
         return found
