@@ -93,6 +93,7 @@ class Converter:
         statements, located = extraction.locate(reading.lines, reading.written, fold)
         statements = scopes.distribute(reading.lines, statements, fold)
         statements, unlikely = standardize.plausible(statements, self.lexicon)
+        unread = standardize.unread_allergies(note.text, self.lexicon, statements)
         records, coded = standardize.records(statements, note.date, self.lexicon)
         run = self._run(reading, started)
         resources, built = self._resources(note, records, run, started)
@@ -106,7 +107,7 @@ class Converter:
             resources=resources,
             bundle=bundle,
             messages=messages,
-            issues=[*reading.issues, *located, *unlikely, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
+            issues=[*reading.issues, *located, *unlikely, *unread, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
         )
 
     def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:

@@ -65,6 +65,37 @@ def plausible(statements: Sequence[Statement], lexicon: Lexicon) -> tuple[list[S
     return found, issues
 
 
+# What says that something was not tolerated, within the sentence and a few characters of its name.
+_REACTION = re.compile(
+    r"[^。\n]{0,15}?(?:アレルギ|発疹|皮疹|薬疹|紅斑|蕁麻疹|じんま疹|アナフィラキシ|ショック|呼吸苦|呼吸困難|喘鳴|掻痒|かゆみ|膨隆疹|血圧低下|禁忌|かぶれ)"
+)
+
+
+def unread_allergies(text: str, lexicon: Lexicon, statements: Sequence[Statement]) -> list[Issue]:
+    """An issue for every known drug or allergen that a reaction stands beside and that no allergy statement covers.
+
+    It is no statement: the note may deny it, or tell of something else. It asks a person to read the place, because a
+    drug allergy that was overlooked can kill.
+    """
+    covered = [s.name for s in statements if s.kind is Kind.ALLERGY]
+    issues: list[Issue] = []
+    for mention in lexicon.find_mentions(text):
+        if mention.kind not in (Kind.PRESCRIPTION, Kind.ALLERGY) or not _REACTION.match(text, mention.end):
+            continue
+        if not any(name.start < mention.end and mention.start < name.end for name in covered):
+            words = "a drug or allergen stands beside a reaction here, and no allergy was read: please look"
+            issues.append(
+                Issue(
+                    severity=Severity.WARNING,
+                    code=IssueType.INCOMPLETE,
+                    text=words,
+                    start=mention.start,
+                    end=mention.end,
+                )
+            )
+    return issues
+
+
 def _note(issues: list[Issue], span: EvidenceSpan, code: IssueType, text: str) -> None:
     issues.append(Issue(severity=Severity.WARNING, code=code, text=text, start=span.start, end=span.end))
 

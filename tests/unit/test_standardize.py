@@ -294,3 +294,21 @@ def test_a_number_alone_is_coded_as_the_quantitative_infection_test(lexicon: Lex
     assert record.codings == () and [issue.code for issue in issues] == [IssueType.CODE_INVALID]
     record, _ = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="34.6", result=InfectionResult.POSITIVE))
     assert [coding.display for coding in record.codings] == ["HBs抗体(定性)"]
+
+
+@pytest.mark.parametrize(("text", "names"), [
+    ("ペニシリンで全身に発疹", ["ペニシリン"]),
+    ("薬剤：セファゾリン（アナフィラキシー）、アムロジピン内服中", ["セファゾリン"]),
+    ("ロキソニン内服後に呼吸苦。アスピリンは継続", ["ロキソニン"]),
+    ("アムロジピン5mgを継続。発疹なし", []),
+    ("ラテックスアレルギー疑い", ["ラテックス"]),
+])  # fmt: skip
+def test_a_reaction_beside_a_drug_that_nobody_read_is_an_issue(lexicon: Lexicon, text: str, names: list[str]) -> None:
+    issues = standardize.unread_allergies(text, lexicon, [])
+    assert [text[issue.start : issue.end] for issue in issues] == names
+    assert {issue.code for issue in issues} <= {IssueType.INCOMPLETE}
+    read = []
+    for name in names:
+        span = EvidenceSpan(start=text.index(name), end=text.index(name) + len(name), quote=name)
+        read.append(Statement(kind=Kind.ALLERGY, fields={Field.NAME: span}, category=AllergyCategory.MEDICATION))
+    assert standardize.unread_allergies(text, lexicon, read) == []
