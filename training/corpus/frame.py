@@ -47,16 +47,16 @@ _TITLES = {
 
 # Sections of each type: key, weight. Keys are those of `_SECTIONS`.
 _PLANS = {
-    "progress": "course 8 condition 7 exam 6 lab 9 imaging 4 rx 8 allergy 5 infection 2 traps 3 life 1 plan 7",
-    "admission": "course 9 condition 9 life 5 allergy 9 exam 7 lab 9 rx 7 infection 5 imaging 5 plan 5 nursing 1",
-    "preop": "condition 8 allergy 10 infection 8 lab 9 rx 8 imaging 6 exam 4 procedures 6 life 4 plan 4",
-    "referral": "letter 8 condition 9 course 7 lab 8 rx 9 allergy 9 infection 4 imaging 4 exam 2 plan 2",
-    "reply": "letter 9 condition 8 course 6 lab 7 rx 7 imaging 5 allergy 4 infection 2 plan 4",
-    "discharge": "condition 9 course 8 lab 8 allergy 6 infection 4 procedures 4 imaging 4 rx 10 life 1 rehab 2 plan 5",
-    "nursing": "nursing 9 exam 6 life 7 allergy 9 condition 6 rx 5 infection 4 timeline 4 rehab 3 plan 3 course 4 lab 2",
-    "emergency": "course 9 exam 9 lab 9 condition 7 imaging 5 rx 6 allergy 9 procedures 5 plan 6 infection 1",
-    "homecare": "course 7 exam 7 nursing 4 life 5 rx 8 condition 7 lab 4 plan 6 rehab 2 allergy 5 infection 1",
-    "checkup": "exam 7 lab 10 imaging 6 condition 6 life 5 plan 5 infection 3 allergy 4 rx 3",
+    "progress": "course 8 condition 7 exam 6 lab 9 imaging 4 rx 8 allergy 3 infection 2 traps 3 life 1 plan 7",
+    "admission": "course 9 condition 9 life 5 allergy 7 exam 7 lab 9 rx 7 infection 5 imaging 5 plan 5 nursing 1",
+    "preop": "condition 8 allergy 9 infection 8 lab 9 rx 8 imaging 6 exam 4 procedures 6 life 4 plan 4",
+    "referral": "letter 8 condition 9 course 7 lab 8 rx 9 allergy 7 infection 4 imaging 4 exam 2 plan 2",
+    "reply": "letter 9 condition 8 course 6 lab 7 rx 7 imaging 5 allergy 2 infection 2 plan 4",
+    "discharge": "condition 9 course 8 lab 8 allergy 4 infection 4 procedures 4 imaging 4 rx 10 life 1 rehab 2 plan 5",
+    "nursing": "nursing 9 exam 6 life 7 allergy 7 condition 6 rx 5 infection 4 timeline 4 rehab 3 plan 3 course 4 lab 2",
+    "emergency": "course 9 exam 9 lab 9 condition 7 imaging 5 rx 6 allergy 7 procedures 5 plan 6 infection 1",
+    "homecare": "course 7 exam 7 nursing 4 life 5 rx 8 condition 7 lab 4 plan 6 rehab 2 allergy 3 infection 1",
+    "checkup": "exam 7 lab 10 imaging 6 condition 6 life 5 plan 5 infection 3 allergy 2 rx 3",
 }
 _HEADS = {
     "course": ["現病歴", "経過", "主訴・現病歴", "S", "入院後経過", "病歴", "主訴", "HPI", "臨床経過", "症状経過"],
@@ -107,9 +107,9 @@ _SECTIONS: dict[str, Writer] = {
 _FACTUAL = ("condition", "lab", "infection", "rx", "allergy")
 # What a free-text section (経過, 方針 …) may mention, and how often.
 _MENTIONS = {
-    "course": "plain 6 condition 4 rx 3 lab 2 allergy 1.2 infection 0.3", "plan": "plain 6 rx 4 condition 1.5 lab 1", "exam": "plain 5 lab 2 condition 1", "letter": "plain 6 condition 3 rx 2 lab 1",
+    "course": "plain 6 condition 4 rx 3 lab 2 allergy 0.6 infection 0.3", "plan": "plain 6 rx 4 condition 1.5 lab 1", "exam": "plain 5 lab 2 condition 1", "letter": "plain 6 condition 3 rx 2 lab 1",
     "condition": "plain 2 condition 8 allergy 0.5", "lab": "plain 2 lab 8", "rx": "plain 2 rx 8", "allergy": "plain 1 allergy 9", "infection": "plain 2 infection 8 lab 1",
-    "nursing": "plain 8 rx 2 allergy 1.2 condition 0.9", "imaging": "plain 8 condition 1", "procedures": "plain 8 rx 1",
+    "nursing": "plain 8 rx 2 allergy 0.7 condition 0.7", "imaging": "plain 8 condition 1", "procedures": "plain 8 rx 1",
 }  # fmt: skip
 
 
@@ -230,7 +230,7 @@ def _closing(rng: random.Random, ctx: Context) -> list[Line]:
 def _body(rng: random.Random, names: Names, ctx: Context, length: int) -> list[Line]:
     """Sections until the note has about `length` characters."""
     if ctx.style["form"] == "paragraph":
-        mentions = {"plain": 6.0, "condition": 4.0, "rx": 3.0, "lab": 3.0, "allergy": 1.6, "infection": 0.6}
+        mentions = {"plain": 6.0, "condition": 4.0, "rx": 3.0, "lab": 3.0, "allergy": 1.0, "infection": 0.6}
         return _paragraph(rng, names, ctx, mentions, max(3, length // 40))
     if ctx.style["form"] == "empty":
         keys = ["course", "exam", "life", "nursing", "plan", "imaging", "traps", "any", "any", "procedures", "rehab", "timeline"]
