@@ -88,12 +88,13 @@ class Converter:
         Raises TooLong, ModelOutputError, Unavailable; the note itself is never changed.
         """
         started = datetime.now(UTC)
-        mentions = [(m.start, m.end, m.kind) for m in self.lexicon.find_mentions(note.text)]
-        reading = self.reader.read(note.text, mentions, note.document_type.value)
+        mentions = self.lexicon.find_mentions(note.text)
+        known = [(m.start, m.end, m.kind) for m in mentions]
+        reading = self.reader.read(note.text, known, note.document_type.value)
         statements, located = extraction.locate(reading.lines, reading.written, fold)
         statements = scopes.distribute(reading.lines, statements, fold)
         statements, unlikely = standardize.plausible(statements, self.lexicon)
-        unread = standardize.unread_allergies(note.text, self.lexicon, statements)
+        unread = standardize.unread_allergies(note.text, mentions, statements)
         records, coded = standardize.records(statements, note.date, self.lexicon)
         run = self._run(reading, started)
         resources, built = self._resources(note, records, run, started)

@@ -11,7 +11,7 @@ from datetime import date
 
 from app import normalize
 from app.terminology.entries import Entry
-from app.terminology.matching import Lexicon
+from app.terminology.matching import Lexicon, Mention
 from schemas.coding import Coding
 from schemas.issue import Issue, IssueType, Severity
 from schemas.record import Record
@@ -71,7 +71,7 @@ _REACTION = re.compile(
 )
 
 
-def unread_allergies(text: str, lexicon: Lexicon, statements: Sequence[Statement]) -> list[Issue]:
+def unread_allergies(text: str, mentions: Sequence[Mention], statements: Sequence[Statement]) -> list[Issue]:
     """An issue for every known drug or allergen that a reaction stands beside and that no allergy statement covers.
 
     It is no statement: the note may deny it, or tell of something else. It asks a person to read the place, because a
@@ -79,7 +79,7 @@ def unread_allergies(text: str, lexicon: Lexicon, statements: Sequence[Statement
     """
     covered = [s.name for s in statements if s.kind is Kind.ALLERGY]
     issues: list[Issue] = []
-    for mention in lexicon.find_mentions(text):
+    for mention in mentions:
         if mention.kind not in (Kind.PRESCRIPTION, Kind.ALLERGY) or not _REACTION.match(text, mention.end):
             continue
         if not any(name.start < mention.end and mention.start < name.end for name in covered):

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from schemas.note import DocumentType
 from schemas.statement import (
     FIELDS,
     Action,
@@ -47,18 +48,7 @@ ASSERTIONS: dict[Kind, tuple[Assertion, ...]] = {
 MARKS: dict[str, str] = {kind.value: f"\u27e8{kind.value}\u27e9" for kind in Kind}
 """Written into a replayed line in front of a dictionary mention: kind of the dictionary -> mark."""
 
-DOCUMENT_TYPES = (
-    "progress",
-    "admission",
-    "preop",
-    "referral",
-    "reply",
-    "discharge",
-    "nursing",
-    "emergency",
-    "homecare",
-    "checkup",
-)
+DOCUMENT_TYPES = tuple(kind.value for kind in DocumentType)
 
 
 def document_open(document_type: str) -> str:

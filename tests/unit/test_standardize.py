@@ -304,11 +304,12 @@ def test_a_number_alone_is_coded_as_the_quantitative_infection_test(lexicon: Lex
     ("ラテックスアレルギー疑い", ["ラテックス"]),
 ])  # fmt: skip
 def test_a_reaction_beside_a_drug_that_nobody_read_is_an_issue(lexicon: Lexicon, text: str, names: list[str]) -> None:
-    issues = standardize.unread_allergies(text, lexicon, [])
+    mentions = lexicon.find_mentions(text)
+    issues = standardize.unread_allergies(text, mentions, [])
     assert [text[issue.start : issue.end] for issue in issues] == names
     assert {issue.code for issue in issues} <= {IssueType.INCOMPLETE}
     read = []
     for name in names:
         span = EvidenceSpan(start=text.index(name), end=text.index(name) + len(name), quote=name)
         read.append(Statement(kind=Kind.ALLERGY, fields={Field.NAME: span}, category=AllergyCategory.MEDICATION))
-    assert standardize.unread_allergies(text, lexicon, read) == []
+    assert standardize.unread_allergies(text, mentions, read) == []
