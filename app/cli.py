@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
+from app.commands import read_settings
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
 from app.settings import Settings
@@ -42,16 +42,6 @@ def _report(kind: type[BaseException], error: BaseException, tb: TracebackType |
         print(f"  {error.strerror}: {error.filename or ''}", file=sys.stderr)
     for frame in traceback.extract_tb(tb):
         print(f"  at {frame.filename}:{frame.lineno} {frame.name}", file=sys.stderr)
-
-
-def read_settings() -> Settings:
-    """Raises: InvalidInput; the message names variables and never shows a value (it may be a password)."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        faults = "; ".join(f"{'.'.join(str(part) for part in d['loc']).upper()}: {d['msg']}" for d in details)
-        raise InvalidInput(f"settings: {faults}") from None
 
 
 @app.command()

@@ -8,19 +8,26 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
 from app.errors import HyojunError, InvalidInput, TooLong
-from schemas.note import MAX_TEXT, ChartNote, DocumentType, Sex
+from schemas.note import MAX_TEXT, AdmitSource, ChartNote, DischargeDisposition, DocumentType, EncounterClass, Sex
 
 MAX_BYTES = 2_000_000
 """Longest request body, file line or text file: a note of `MAX_TEXT` characters fits, each escaped as \\uXXXX."""
 
-_NOTE_FIELDS = ("id", "document_type", "department", "date", "patient", "text")
-_PATIENT_FIELDS = ("id", "family", "given", "sex", "birth_date")
+_NOTE_FIELDS = ("id", "document_type", "department", "date", "patient", "text", "encounter", "physician", "recipient")
+_INNER: dict[str, tuple[str, ...]] = {
+    "patient": ("id", "family", "given", "sex", "birth_date", "address", "insurance_id"),
+    "encounter": ("id", "encounter_class", "start", "end", "discharge_disposition", "admit_source", "reason"),
+    "physician": ("id", "family", "given"),
+    "recipient": ("name", "number", "department", "address", "phone", "physician"),
+}
+_DATES = ("date", "patient.birth_date", "encounter.start", "encounter.end")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _REASONS = {
     "missing": "is missing",
@@ -28,7 +35,13 @@ _REASONS = {
     "string_too_short": "is empty",
     "model_type": "must be a JSON object",
 }
-_CHOICES: dict[str, type[DocumentType] | type[Sex]] = {"document_type": DocumentType, "patient.sex": Sex}
+_CHOICES: dict[str, type[StrEnum]] = {
+    "document_type": DocumentType,
+    "patient.sex": Sex,
+    "encounter.encounter_class": EncounterClass,
+    "encounter.discharge_disposition": DischargeDisposition,
+    "encounter.admit_source": AdmitSource,
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,12 @@ def note_from(value: Any) -> ChartNote:
     Raises: InvalidInput, TooLong; the message holds every fault, each with its field.
     """
     fields = _known(value, _NOTE_FIELDS, "the note")
-    if isinstance(fields.get("patient"), dict):
-        fields["patient"] = _known(fields["patient"], _PATIENT_FIELDS, "patient")
+    for name, inner in _INNER.items():
+        if isinstance(fields.get(name), dict):
+            fields[name] = _known(fields[name], inner, name)
+    recipient = fields.get("recipient")
+    if isinstance(recipient, dict) and isinstance(recipient.get("physician"), dict):
+        recipient["physician"] = _known(recipient["physician"], _INNER["physician"], "recipient.physician")
     text = fields.get("text")
     if isinstance(text, str):
         _check_text(text)
@@ -186,13 +203,10 @@ def _check_text(text: str) -> None:
 def _faults(fields: dict[str, Any]) -> dict[str, str]:
     """What the contract's types let through: dates in other forms (a number would be read as seconds since 1970), and
     characters in short fields that would break a line, a file name or a database text."""
-    patient = fields.get("patient")
-    flat = {name: value for name, value in fields.items() if name not in ("patient", "text")}
-    flat |= {f"patient.{name}": value for name, value in patient.items()} if isinstance(patient, dict) else {}
     faults: dict[str, str] = {}
-    for path, value in flat.items():
-        if path in ("date", "patient.birth_date"):
-            if value is None and path == "patient.birth_date":
+    for path, value in _flat(fields):
+        if path in _DATES:
+            if value is None and path != "date":
                 continue
             if not isinstance(value, str) or not _DATE.fullmatch(value):
                 faults[path] = "must be a date YYYY-MM-DD"
@@ -204,12 +218,28 @@ def _faults(fields: dict[str, Any]) -> dict[str, str]:
     return faults
 
 
+def _flat(fields: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        elif above + name != "text":
+            yield above + name, value
+
+
+_PATTERNS = {
+    "patient.id": "must be 1 to 15 ASCII letters and digits",
+    "patient.insurance_id": "must be insurer (8 digits):symbol:number:branch (2 digits or nothing), without spaces",
+    "recipient.number": "must be 10 digits: prefecture 2, fee table 1, institution 7",
+    "recipient.phone": "must be 1 to 30 digits, spaces and + ( ) -",
+    "id": "must be 1 to 64 ASCII letters, digits, dots and hyphens, and begin with a letter or digit",
+}
+
+
 def _reason(path: str, kind: str, message: str) -> str:
     if kind == "enum":
         return "must be one of " + ", ".join(_CHOICES[path])
     if kind.startswith("date"):
         return "is not a day of the calendar"
     if kind == "string_pattern_mismatch":
-        return "must be 1 to 15 ASCII letters and digits" if path == "patient.id" else (
-            "must be 1 to 64 ASCII letters, digits, dots and hyphens, and begin with a letter or digit")  # fmt: skip
-    return _REASONS.get(kind, message)
+        return _PATTERNS.get(path, "must be 1 to 64 ASCII letters, digits, dots, hyphens and underscores")
+    return _REASONS.get(kind, message.removeprefix("Value error, "))

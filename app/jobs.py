@@ -21,7 +21,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from types import TracebackType
@@ -36,10 +36,11 @@ from sqlalchemy.orm import Session
 from app.db import Database
 from app.errors import Conflict, HyojunError, InvalidInput, NotFound
 from app.log import describe
-from models import Base, Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
+from models import Base, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
+from schemas.coding import Candidate
 from schemas.issue import Issue
 from schemas.job import JobState, Progress
-from schemas.note import ChartNote, DocumentType, Patient, Sex
+from schemas.note import ChartNote, DocumentType, Encounter, Patient, Practitioner, Recipient, Sex
 from schemas.statement import Statement
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class Message(Protocol):
 
 class Conversion(Protocol):
     """What the converter makes of one note. `run`: the columns of `models.Run`, its id included (resources name it),
-    but not those of the note and the job."""
+    but not those of the note and the job. `held`: (type, id) of resources that a check found an error in. `candidates`:
+    by the statement's position, what came near its name where no table has it, best first."""
 
     @property
     def run(self) -> dict[str, Any]: ...
@@ -84,6 +86,11 @@ class Conversion(Protocol):
     def statements(self) -> Sequence[Statement]: ...
     @property
     def resources(self) -> Sequence[dict[str, Any]]: ...
+    @property
+    def held(self) -> Set[tuple[str, str]]: ...
+    @property
+    def candidates(self) -> Mapping[int, Sequence[Candidate]]: ...
+
     @property
     def messages(self) -> Sequence[Message]: ...
     @property
@@ -126,6 +133,8 @@ class Policy:
     redispatch_seconds: float = 60.0
     window: int = 200
     interval_seconds: float = 0.2
+    release: bool = False
+    """Are resources without an error released when they are stored, rather than by a person?"""
 
 
 # --- submit ---------------------------------------------------------------------------------------------------------
@@ -173,11 +182,12 @@ def resubmit(session: Session, note_id: UUID, batch_id: UUID | None = None) -> S
 
 
 def _note_values(note: ChartNote, source: str) -> dict[str, Any]:
-    content = note.model_dump(mode="json")
+    # A note without them keeps the fingerprint that it had before these fields were there.
+    unstated = {name for name in ("encounter", "physician", "recipient") if getattr(note, name) is None}
+    unstated_patient = {name for name in ("address", "insurance_id") if getattr(note.patient, name) is None}
+    content = note.model_dump(mode="json", exclude={**dict.fromkeys(unstated, True), "patient": unstated_patient})
     canonical = json.dumps([source, content], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    received = {"source": source, "text": note.text, "department": note.department,
-                "patient": note.patient.family + note.patient.given}  # fmt: skip
-    if bad := [name for name, value in received.items() if "\x00" in value]:
+    if bad := [name for name, value in {"source": source, **content}.items() if _holds_nul(value)]:
         raise InvalidInput(f"{', '.join(bad)}: U+0000 cannot be stored; remove it")
     return {
         "id": uuid4(),
@@ -188,12 +198,23 @@ def _note_values(note: ChartNote, source: str) -> dict[str, Any]:
         "patient_given": note.patient.given,
         "patient_sex": note.patient.sex,
         "patient_birth_date": note.patient.birth_date,
+        "patient_address": note.patient.address,
+        "patient_insurance_id": note.patient.insurance_id,
+        "encounter": content.get("encounter"),
+        "physician": content.get("physician"),
+        "recipient": content.get("recipient"),
         "document_type": note.document_type,
         "department": note.department,
         "note_date": note.date,
         "text": note.text,
         "content_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
     }
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_nul, value.values()))
+    return isinstance(value, str) and "\x00" in value
 
 
 def chart_note(row: Note) -> ChartNote:
@@ -209,8 +230,13 @@ def chart_note(row: Note) -> ChartNote:
             given=row.patient_given,
             sex=Sex(row.patient_sex),
             birth_date=row.patient_birth_date,
+            address=row.patient_address,
+            insurance_id=row.patient_insurance_id,
         ),
         text=row.text,
+        encounter=Encounter.model_validate(row.encounter) if row.encounter else None,
+        physician=Practitioner.model_validate(row.physician) if row.physician else None,
+        recipient=Recipient.model_validate(row.recipient) if row.recipient else None,
     )
 
 
@@ -246,10 +272,11 @@ def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
     return _settle(session, claim, RUNNING, lease_until=now_plus(lease_seconds))
 
 
-def complete(session: Session, claim: Claim, conversion: Conversion) -> None:
+def complete(session: Session, claim: Claim, conversion: Conversion, *, release: bool = False) -> None:
     """Marks the job done and stores its work: all of it in the caller's transaction, or nothing.
 
-    A resource whose (type, id) is there already becomes its next version.
+    A resource whose (type, id) is there already becomes its next version. `release`: resources without an error are
+    released at once; the others are drafts whatever it says.
     Raises: Conflict if the claim is void; the caller discards the work.
     """
     if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
@@ -259,14 +286,19 @@ def complete(session: Session, claim: Claim, conversion: Conversion) -> None:
     session.add(run)
     session.flush()
     versions = _next_versions(session, conversion.resources)
-    session.add_all(_rows(claim, run.id, conversion, versions))
+    session.add_all(_rows(claim, run.id, conversion, versions, release))
     session.flush()
 
 
-def _rows(claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tuple[str, str], int]) -> Iterable[Base]:
+def _rows(
+    claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tuple[str, str], int], release: bool
+) -> Iterable[Base]:
     for n, statement in enumerate(conversion.statements):
         payload = statement.model_dump(mode="json")
-        yield NoteStatement(note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload)
+        near = [candidate.model_dump(mode="json") for candidate in conversion.candidates.get(n, ())]
+        yield NoteStatement(
+            note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload, candidates=near
+        )
     for n, content in enumerate(conversion.resources):
         key = (content["resourceType"], content["id"])
         yield Resource(
@@ -279,6 +311,8 @@ def _rows(claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tup
             ordinal=n,
             patient_id=claim.note.patient.id,
             content=content,
+            valid=key not in conversion.held,
+            state=ReleaseState.FINAL if release and key not in conversion.held else ReleaseState.DRAFT,
         )
     for n, message in enumerate(conversion.messages):
         yield Ssmix2Message(
@@ -334,7 +368,7 @@ def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, poli
     with Heartbeat(database, claimed, policy.lease_seconds):
         try:
             conversion = convert(claimed.note, source=claimed.source)
-            _store(database, claimed, conversion)
+            _store(database, claimed, conversion, release=policy.release)
             state: JobState | None = DONE
         except Conflict as conflict:
             log.warning("work refused: %s", conflict, extra=ids)
@@ -349,12 +383,12 @@ def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, poli
     return state
 
 
-def _store(database: Database, claimed: Claim, conversion: Conversion) -> None:
+def _store(database: Database, claimed: Claim, conversion: Conversion, *, release: bool) -> None:
     """Minutes of model time are not thrown away because the database restarts: tries for a quarter of a minute."""
     for pause in (1, 2, 4, 8, None):
         try:
             with database.session_scope() as session:
-                complete(session, claimed, conversion)
+                complete(session, claimed, conversion, release=release)
             return
         except OperationalError:
             # The connection, not the data. The fence makes a second try safe even if the first commit went through.

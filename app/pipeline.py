@@ -16,6 +16,7 @@ from app.errors import InvalidInput
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
+from schemas.coding import Candidate
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
@@ -52,6 +53,10 @@ class Conversion:
     bundle: dict[str, Any]
     messages: list[ssmix2.Message]
     issues: list[Issue] = field(default_factory=list)
+    held: frozenset[tuple[str, str]] = frozenset()
+    """(type, id) of the resources that a check found an error in: drafts for a person, never released."""
+    candidates: dict[int, tuple[Candidate, ...]] = field(default_factory=dict)
+    """By the statement's position: what came near a name that no table has."""
 
     @property
     def counts(self) -> dict[Kind, int]:

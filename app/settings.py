@@ -63,9 +63,27 @@ class Settings(BaseSettings):
     api_port: int = Field(8484, ge=1, le=65535)
     facility_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
     """Name of the medical institution, written into documents and SS-MIX2 headers."""
-    institution_number: Annotated[str, StringConstraints(pattern=r"^[0-9]{10}$")] | None = None
+    institution_number: Annotated[str, StringConstraints(pattern=r"^[0-4][0-9][1-3][0-9]{7}$")] | None = None
     """保険医療機関番号 of ten digits: prefecture 2, fee table 1, institution 7."""
+    facility_address: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    facility_phone: Annotated[str, StringConstraints(pattern=r"^[0-9+() -]{1,30}$")] | None = None
+    patient_id_oid: Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None = None
+    """OID of the facility's patient numbers. None: 1.2.392.100495.20.3.51.1 with the institution number behind it, which
+    JP-CLINS asks for; with another one resources of the patient claim JP Core."""
+    profiles_path: Path | None = None
+    """File that `hyojun import-profiles` writes: the official FHIR profiles. None: `profiles.hyojun` in `data_dir`, if
+    it is there. Without it resources are checked by Hyojun's own rules alone."""
+    release_without_review: bool = False
+    """Resources without an error are released when they are stored. Off: every one stays a draft until a person accepts
+    it. Resources with an error are never released."""
+    coding_min_score: float = Field(0.85, ge=0, le=1)
+    """A disease, test or infection whose name no table has is coded by the nearest name from this likeness on, if that
+    name is alone; below it, it stays uncoded and its candidates go to review. Drugs and allergens are never coded so."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def profiles_file(self) -> Path:
+        return self.profiles_path or self.data_dir / "profiles.hyojun"
 
     def require_database_url(self) -> str:
         """For a process that does not start the embedded server itself.

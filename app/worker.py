@@ -101,6 +101,7 @@ def queue_policy(settings: Settings) -> Policy:
         redispatch_seconds=settings.job_redispatch_seconds,
         window=settings.dispatch_window,
         interval_seconds=settings.dispatch_interval_seconds,
+        release=settings.release_without_review,
     )
 
 

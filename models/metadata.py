@@ -29,6 +29,7 @@ class Base(DeclarativeBase):
         date: Date,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
     }
 
 

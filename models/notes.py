@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -29,6 +29,12 @@ class Note(Base):
     patient_given: Mapped[str]
     patient_sex: Mapped[str]
     patient_birth_date: Mapped[date | None]
+    patient_address: Mapped[str | None]
+    patient_insurance_id: Mapped[str | None]
+    encounter: Mapped[dict[str, Any] | None]
+    """`schemas.note.Encounter`; likewise `physician` (Practitioner) and `recipient` (Recipient)."""
+    physician: Mapped[dict[str, Any] | None]
+    recipient: Mapped[dict[str, Any] | None]
     document_type: Mapped[str]
     department: Mapped[str]
     note_date: Mapped[date]
@@ -63,6 +69,8 @@ class Run(Base):
     prompt: Mapped[str]
     grammar: Mapped[str]
     terminology: Mapped[str]
+    profiles: Mapped[str | None]
+    """Fingerprint of the imported FHIR profiles that the resources were checked with."""
     version: Mapped[str]
     seed: Mapped[int | None]
     prompt_tokens: Mapped[int]
@@ -88,5 +96,7 @@ class NoteStatement(Base):
     kind: Mapped[str]
     payload: Mapped[dict[str, Any]]
     """`Statement.model_dump(mode="json")`."""
+    candidates: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
+    """What came near an uncoded name: `schemas.coding.Candidate`, best first."""
 
     __table_args__ = (UniqueConstraint("run_id", "ordinal"), one_of("kind", Kind))

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, func
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -39,10 +39,13 @@ class Resource(Base):
     """The sender's patient id, not the FHIR one."""
     content: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(server_default=ReleaseState.DRAFT)
+    valid: Mapped[bool] = mapped_column(server_default=true())
+    """False: a check found an error. Such a resource waits for a person and can never be released."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
         one_of("state", ReleaseState),
+        CheckConstraint("valid OR state = 'draft'", name="valid"),
         CheckConstraint("version >= 1", name="version"),
         # FHIR R4 `id`: https://hl7.org/fhir/R4/datatypes.html#id
         CheckConstraint("id ~ '^[A-Za-z0-9.-]{1,64}$'", name="id"),
@@ -52,6 +55,37 @@ class Resource(Base):
         ),
         Index(None, "patient_id", "type"),
         Index(None, "type", "created_at"),
+    )
+
+
+class ClinsBundle(Base):
+    """A Bundle made for the national service, as it was handed out. The service keeps one Bundle for each key
+    (`insurance_id`, `identifier_system`, `identifier_value`); a higher version under the same key replaces the lower.
+
+    `type`: the resource type that it carries. `drafts`: does it hold resources that no person has accepted?
+    """
+
+    __tablename__ = "clins_bundles"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    source: Mapped[str]
+    patient_id: Mapped[str]
+    type: Mapped[str]
+    insurance_id: Mapped[str]
+    identifier_system: Mapped[str]
+    identifier_value: Mapped[str]
+    version: Mapped[int]
+    drafts: Mapped[bool]
+    content: Mapped[dict[str, Any]]
+    content_sha256: Mapped[str]
+    """Of the Bundle without its instants: the same content is not recorded twice."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        UniqueConstraint("insurance_id", "identifier_system", "identifier_value", "version", name="uq_clins_bundles_key"),
+        CheckConstraint("version >= 1", name="version"),
+        CheckConstraint("type IN ('Condition', 'AllergyIntolerance', 'Observation')", name="type"),
+        Index(None, "source", "patient_id", "type"),
     )
 
 

@@ -5,10 +5,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
+from schemas.statement import Kind
 
 
 class ImportState(StrEnum):
@@ -19,7 +20,11 @@ class ImportState(StrEnum):
 
 
 class CodeSystemRelease(Base):
-    """An imported version of a code master. `system` is its URI; `fingerprint` the SHA-256 of the imported file."""
+    """An imported version of a code master. `system` is its URI; `fingerprint` the SHA-256 of the imported file.
+
+    Old releases stay, so that a run can be repeated with the tables of its time. `active`: names are coded with it; of
+    each system one release at most, and only a ready one. `kind`: the layout that it was read by. `concepts`: how many.
+    """
 
     __tablename__ = "code_system_releases"
 
@@ -28,9 +33,17 @@ class CodeSystemRelease(Base):
     version: Mapped[str]
     state: Mapped[str] = mapped_column(server_default=ImportState.IMPORTING)
     fingerprint: Mapped[str]
+    kind: Mapped[str] = mapped_column(server_default="starter")
+    active: Mapped[bool] = mapped_column(server_default=false())
+    concepts: Mapped[int] = mapped_column(server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (UniqueConstraint("system", "version"), one_of("state", ImportState))
+    __table_args__ = (
+        UniqueConstraint("system", "version"),
+        one_of("state", ImportState),
+        CheckConstraint("state = 'ready' OR NOT active", name="active"),
+        Index("uq_code_system_releases_active", "system", unique=True, postgresql_where=text("active")),
+    )
 
 
 class Concept(Base):
@@ -55,4 +68,38 @@ class Concept(Base):
             postgresql_ops={"search_text": "gin_trgm_ops"},
         ),
         Index("ix_concepts_release_id_search_text", "release_id", "search_text"),
+    )
+
+
+class LocalCode(Base):
+    """A row of the hospital's mapping table: its own code of a name, and the standard code that it means.
+
+    `target_*` are None while nobody has said what the code means. Rows are not changed: a new one retires the old one,
+    and `retired_at` tells when. `created_by`: the person, or the command that imported a file.
+    """
+
+    __tablename__ = "local_codes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    kind: Mapped[str]
+    code: Mapped[str]
+    display: Mapped[str]
+    target_system: Mapped[str | None]
+    target_code: Mapped[str | None]
+    target_display: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[str]
+    retired_at: Mapped[datetime | None]
+    retired_by: Mapped[str | None]
+
+    __table_args__ = (
+        one_of("kind", Kind),
+        CheckConstraint("code <> '' AND display <> '' AND created_by <> ''", name="not_empty"),
+        CheckConstraint("(retired_at IS NULL) = (retired_by IS NULL)", name="retired"),
+        CheckConstraint(
+            "(target_system IS NULL) = (target_code IS NULL) AND (target_code IS NULL) = (target_display IS NULL)",
+            name="target",
+        ),
+        Index("uq_local_codes_current", "kind", "code", unique=True, postgresql_where=text("retired_at IS NULL")),
+        Index(None, "target_system", "target_code"),
     )

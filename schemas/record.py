@@ -26,6 +26,30 @@ class Quantity(Value):
     unit: str | None = None
 
 
+class ReferenceRange(Value):
+    """Of a laboratory result, as written beside it; the unit is that of the value. One limit at least is there."""
+
+    low: Decimal | None = None
+    high: Decimal | None = None
+
+
+class ModifierPosition(StrEnum):
+    """Where a disease modifier (修飾語) stands to the base name."""
+
+    PREFIX = "prefix"
+    POSTFIX = "postfix"
+
+
+class Modifier(Value):
+    """A modifier that was split off a disease name. 疑い is none: it is `Assertion.SUSPECTED`.
+
+    `text` as written; `codings` from loaded tables only."""
+
+    position: ModifierPosition
+    text: str
+    codings: tuple[Coding, ...] = ()
+
+
 class Dosage(Value):
     """A prescription's numbers, computed from the written dose, usage and days.
 
@@ -39,6 +63,8 @@ class Dosage(Value):
     days: int | None = None
     as_needed: bool = False
     text: str | None = None
+    usage: tuple[Coding, ...] = ()
+    """Codes of the written usage (電子処方箋 用法マスタ, JAMI 標準用法), from loaded tables only."""
 
 
 class Record(Value):
@@ -47,6 +73,8 @@ class Record(Value):
     `display`: the name to show (abbreviation expanded when a table knows it, else as written).
     `codings`: from loaded tables only, best first; empty when no table knows the name (builders then write the
     standard's dummy code). `candidates`: what came near, for review.
+    `local`: the hospital's own code of the name, from its mapping table. `modifiers`: of a disease, in reading order;
+    `codings` are then those of the base name.
     `date`: ISO 8601 YYYY, YYYY-MM or YYYY-MM-DD: onset of a condition (None if not stated), collection day of a
     result (the note's date if not stated).
     `quantity` | `text_value`: a result's value; `text_value` is the graded or qualitative result in canonical form
@@ -57,10 +85,13 @@ class Record(Value):
     display: str
     codings: tuple[Coding, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    local: Coding | None = None
+    modifiers: tuple[Modifier, ...] = ()
     date: str | None = None
     quantity: Quantity | None = None
     text_value: str | None = None
     flag: str | None = None
+    reference_range: ReferenceRange | None = None
     dosage: Dosage | None = None
     reactions: tuple[str, ...] = ()
     relative: str | None = None

@@ -98,6 +98,8 @@ class Field(StrEnum):
     """how often and when, as written in one piece: 分2 朝夕食後, 1日3回毎食後, 3xN, 疼痛時"""
     DAYS = "days"
     """supply as written: 28日分, 14TD; may stand on another line of the same block"""
+    REFERENCE = "reference"
+    """reference range of a result as written beside it: (3.5-5.0); found by its place, never written by a model"""
 
 
 FIELDS: dict[Kind, tuple[Field, ...]] = {

@@ -1,7 +1,8 @@
-"""Tiny GGUF files with random weights (architecture qwen2): all they can do is obey a grammar, which is what is tested.
+"""GGUF files with random weights: all they can do is obey a grammar, which is what is tested.
 
-Two vocabularies: `write_compact` has one reserved token for each fragment of the statement form, laid out as
-`training.export` does; `write_plain` has the 256 bytes and the marks of a ChatML chat template.
+Two tiny vocabularies (architecture qwen2): `write_compact` has one reserved token for each fragment of the statement
+form, laid out as `training.export` does; `write_plain` has the 256 bytes and the marks of a ChatML chat template.
+`write_like` keeps the architecture, the vocabulary and the metadata of a real model file and forgets what it learnt.
 """
 
 import json
@@ -58,6 +59,33 @@ def write_plain(path: Path, seed: int = 1, template: str | None = CHATML) -> Pat
     writer.add_eos_token_id(259)
     if template:
         writer.add_chat_template(template)
+    return _close(writer, path)
+
+
+def write_like(source: Path, path: Path, seed: int = 1, spread: float = 2.0) -> Path:
+    """`source` with every weight drawn anew: metadata, tokenizer, shapes and tensor types stay.
+
+    Matrices are normal with deviation `spread` / sqrt(inputs), so that activations keep their size from layer to layer
+    and logits, through a normalized last layer, deviate by about `spread`: every token is likely enough to be drawn,
+    and which is likelier depends on the text before it. Norms are 1, biases normal with deviation 0.3.
+    """
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
+    for key, field in reader.fields.items():
+        # The writer makes the header (version, counts) and the architecture itself.
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            writer.add_key_value(key, field.contents(), field.types[0], sub_type=(field.types + [None])[1])
+    random = np.random.default_rng(seed)
+    for tensor in reader.tensors:
+        shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF writes the fastest dimension first
+        if tensor.name.endswith("norm.weight"):
+            drawn = np.ones(shape, np.float32)
+        else:
+            deviation = spread / np.sqrt(shape[-1]) if len(shape) > 1 else 0.3
+            drawn = random.normal(0, deviation, shape).astype(np.float32)
+        writer.add_tensor(
+            tensor.name, gguf.quants.quantize(drawn, tensor.tensor_type), raw_dtype=tensor.tensor_type
+        )
     return _close(writer, path)
 
 

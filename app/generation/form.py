@@ -83,7 +83,8 @@ def all_fragments() -> list[str]:
     """Every fragment once, in a fixed order: the reserved tokens of a model that is trained on this form."""
     found = [LINE_OPEN, CLOSE, END, *(document_open(d) for d in DOCUMENT_TYPES), *MARKS.values()]
     found += [kind_open(kind) for kind in Kind]
-    found += [field_open(field) for field in Field if field is not Field.NAME]
+    written = {field for fields in FIELDS.values() for field in fields}
+    found += [field_open(field) for field in Field if field in written and field is not Field.NAME]
     found += [category_label(category) for category in AllergyCategory]
     for kind in Kind:
         found += [label for label in closing_labels(kind) if label not in found]

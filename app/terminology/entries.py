@@ -7,6 +7,7 @@ import csv
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from app.errors import InvalidInput
@@ -26,6 +27,27 @@ JFAGY_FOOD = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyFoodAllergen_CS"
 JFAGY_OTHER = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
 
 
+class Part(StrEnum):
+    """What else a table can hold: pieces that statements are coded with, not statements of their own."""
+
+    MODIFIER = "modifier"
+    """修飾語 of a disease name; property `position`: prefix or postfix"""
+    USAGE = "usage"
+    """用法 of a prescription"""
+    DEPARTMENT = "department"
+    """診療科"""
+
+
+@dataclass(frozen=True)
+class LocalEntry:
+    """A row of the hospital's mapping table: its own code and name, and the standard coding that they mean."""
+
+    kind: Kind
+    code: str
+    display: str
+    target: Coding | None = None
+
+
 @dataclass(frozen=True)
 class Entry:
     """One concept of a table with every name it goes by.
@@ -34,7 +56,7 @@ class Entry:
     `properties`: facts that normalization uses (units, category, strength, group …), all strings.
     """
 
-    kind: Kind
+    kind: Kind | Part
     display: str
     names: tuple[str, ...]
     codings: tuple[Coding, ...]

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+from schemas.coding import Candidate
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote, DocumentType, Patient
 from schemas.statement import EvidenceSpan, Field, Kind, Statement
@@ -38,6 +39,8 @@ class SampleConversion:
     resources: list[dict[str, Any]] = field(default_factory=list)
     messages: list[SampleMessage] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+    held: frozenset[tuple[str, str]] = frozenset()
+    candidates: dict[int, list[Candidate]] = field(default_factory=dict)
 
 
 def convert(note: ChartNote, source: str) -> SampleConversion:

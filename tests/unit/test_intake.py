@@ -62,7 +62,7 @@ def test_a_json_file_is_one_note_over_many_lines(tmp_path: Path) -> None:
 
 
 def test_keys_that_a_note_does_not_have_are_ignored() -> None:
-    extra = note(facts=[{"kind": "condition"}], patient=note()["patient"] | {"address": SECRET})
+    extra = note(facts=[{"kind": "condition"}], patient=note()["patient"] | {"nickname": SECRET})
     assert note_from(extra) == note_from(note())
 
 
@@ -131,3 +131,38 @@ def test_texts_of_the_wrong_size(tmp_path: Path, content: bytes, error: type[Hyo
     path.write_bytes(content)
     with pytest.raises(error):
         read_text(path)
+
+
+def test_what_the_sender_knows_of_visit_physician_and_recipient_comes_with_the_note() -> None:
+    physician = {"id": "D001", "family": "医師", "given": "一郎"}
+    stated = note(
+        patient=note()["patient"] | {"address": "東京都架空区1-1", "insurance_id": "00012345:あいう:１８７:05"},
+        encounter={"encounter_class": "IMP", "start": "2026-03-01", "end": "2026-03-14", "discharge_disposition": "3"},
+        physician=physician,
+        recipient={"name": "架空診療所", "department": "内科", "physician": physician, "fax": SECRET},
+    )
+    found = note_from(stated)
+    assert found.patient.insurance_id == "00012345:あいう:１８７:05" and found.patient.address == "東京都架空区1-1"
+    assert found.encounter is not None and str(found.encounter.end) == "2026-03-14"
+    assert found.physician is not None and found.physician.id == "D001"
+    assert found.recipient is not None and found.recipient.physician == found.physician
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"encounter": {"encounter_class": SECRET}}, "encounter.encounter_class: must be one of AMB, IMP, EMER, HH, VR"),
+        ({"encounter": {"encounter_class": "IMP", "start": 20260301}}, "encounter.start: must be a date YYYY-MM-DD"),
+        (
+            {"encounter": {"encounter_class": "IMP", "start": "2026-03-02", "end": "2026-03-01"}},
+            "encounter: end is before start",
+        ),
+        ({"recipient": {"name": SECRET, "number": SECRET}}, "recipient.number: must be 10 digits"),
+        ({"physician": {"family": "x\n" + SECRET, "given": "y"}}, "physician.family: holds a control character"),
+        ({"physician": SECRET}, "physician: must be a JSON object"),
+    ],
+)
+def test_a_fault_in_what_the_sender_knows_is_named(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        note_from(note(**change))
+    assert reason in str(error.value) and SECRET not in str(error.value)
