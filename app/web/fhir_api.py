@@ -24,6 +24,8 @@ from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, jso
 from schemas.job import JobState
 from schemas.note import DocumentType
 
+INSURANCE_ID = "http://jpfhir.jp/fhir/clins/Idsystem/JP_Insurance_memberID"
+"""被保険者個人識別子 (JP_Patient_eCS)."""
 DOCUMENT_TYPES = "urn:hyojun:document-type"
 """Code system of `DocumentType`."""
 
@@ -122,6 +124,8 @@ def _note_fields(resource: dict[str, Any]) -> dict[str, Any]:
         "date": written[:10] if isinstance(written, str) else written,
         "patient": patient,
         "text": text,
+        "encounter": _encounter(resource),
+        "physician": _physician(resource),
     }
     missing = {"department": "context.practiceSetting", "date": "context.period.start or date", "document_type": "type"}
     for name, element in missing.items():
@@ -165,20 +169,76 @@ def _patient(resource: dict[str, Any]) -> dict[str, Any]:
     if len(found) != 1:
         raise InvalidInput("subject: must name the one contained Patient, with identifier, name and birthDate")
     patient = found[0]
-    name = _name(patient)
-    given = name.get("given")
+    identifiers = [i for i in patient.get("identifier") or [] if isinstance(i, dict)]
+    insurance = [i.get("value") for i in identifiers if i.get("system") == INSURANCE_ID]
+    local = [i.get("value") for i in identifiers if i.get("system") != INSURANCE_ID]
     fields = {
-        "id": _at(resource, "subject", "identifier", "value") or _at(patient, "identifier", 0, "value"),
-        "family": name.get("family"),
-        "given": " ".join(given) if isinstance(given, list) and all(isinstance(part, str) for part in given) else None,
+        "id": _at(resource, "subject", "identifier", "value") or next(iter(local), None),
+        **_person(patient),
         "sex": patient.get("gender", "unknown"),
         "birth_date": patient.get("birthDate"),
+        "address": _at(patient, "address", 0, "text"),
+        "insurance_id": next(iter(insurance), None),
     }
     missing = {"id": "identifier", "family": "name.family", "given": "name.given", "birth_date": "birthDate"}
     for field, element in missing.items():
         if fields[field] is None:
             raise InvalidInput(f"subject: the Patient's {element} is missing, and Hyojun needs it")
     return fields
+
+
+def _contained(resource: dict[str, Any], type_: str, reference: Any) -> dict[str, Any] | None:
+    """The contained resource that a reference `#id` names; a reference to elsewhere is not followed."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return None
+    for item in resource.get("contained") or []:
+        if isinstance(item, dict) and item.get("resourceType") == type_ and item.get("id") == reference[1:]:
+            return item
+    raise InvalidInput(f"contained: has no {type_} of the id that is referred to")
+
+
+def _encounter(resource: dict[str, Any]) -> dict[str, Any] | None:
+    """The contained Encounter of `context.encounter`, as the `encounter` of a note."""
+    found = _contained(resource, "Encounter", _at(resource, "context", "encounter", 0, "reference"))
+    if found is None:
+        return None
+    start, end = _at(found, "period", "start"), _at(found, "period", "end")
+    stay = found.get("hospitalization")
+    fields = {
+        "id": _at(found, "identifier", 0, "value"),
+        "encounter_class": _at(found, "class", "code"),
+        "start": start[:10] if isinstance(start, str) else start,
+        "end": end[:10] if isinstance(end, str) else end,
+        "discharge_disposition": _at(stay, "dischargeDisposition", "coding", 0, "code"),
+        "admit_source": _at(stay, "admitSource", "coding", 0, "code"),
+        "reason": _at(found, "reasonCode", 0, "text"),
+    }
+    if fields["encounter_class"] is None:
+        raise InvalidInput("context.encounter: the Encounter's class is missing")
+    return fields
+
+
+def _physician(resource: dict[str, Any]) -> dict[str, Any] | None:
+    """The contained Practitioner of the first `author` that is one, as the `physician` of a note."""
+    authors = resource.get("author")
+    for author in authors if isinstance(authors, list) else []:
+        reference = _at(author, "reference")
+        contained = [c for c in resource.get("contained") or [] if isinstance(c, dict)]
+        if isinstance(reference, str) and any(
+            c.get("resourceType") == "Practitioner" and reference == f"#{c.get('id')}" for c in contained
+        ):
+            found = _contained(resource, "Practitioner", reference)
+            assert found is not None
+            return {"id": _at(found, "identifier", 0, "value"), **_person(found)}
+    return None
+
+
+def _person(person: dict[str, Any]) -> dict[str, Any]:
+    """family and given of the name of a Patient or Practitioner."""
+    name = _name(person)
+    given = name.get("given")
+    whole = isinstance(given, list) and all(isinstance(part, str) for part in given)
+    return {"family": name.get("family"), "given": " ".join(given) if whole and given else None}
 
 
 def _name(patient: dict[str, Any]) -> dict[str, Any]:
