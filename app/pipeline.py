@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,10 @@ class Converter:
         run = self._run(reading, started)
         resources, built = self._resources(note, records, run, started)
         bundle = fhir.collection(note, resources, started)
+        checked = fhir.check(bundle, text=note.text)
+        if held := _faulty(bundle, checked):
+            passed = [r for r in resources if (r["resourceType"], r["id"]) not in held]
+            bundle = fhir.collection(note, passed, started)
         messages, sent = self._messages(note, records, earlier, source, started)
         return Conversion(
             run=run,
@@ -113,7 +118,9 @@ class Converter:
             resources=resources,
             bundle=bundle,
             messages=messages,
-            issues=[*reading.issues, *located, *unlikely, *unread, *coded, *built, *fhir.check(bundle, text=note.text), *sent],
+            issues=[*reading.issues, *located, *unlikely, *unread, *coded, *built, *checked, *sent],
+            held=held,
+            candidates={n: record.candidates for n, record in enumerate(records) if record.candidates},
         )
 
     def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:
@@ -186,3 +193,13 @@ class Converter:
                 text = f"SS-MIX2: {error}"
                 issues.append(Issue(severity=Severity.ERROR, code=IssueType.INVALID, text=text))
         return found, issues + [issue for message in found for issue in message.issues]
+
+
+_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")
+
+
+def _faulty(bundle: dict[str, Any], issues: Iterable[Issue]) -> frozenset[tuple[str, str]]:
+    """(type, id) of the entries that an error names."""
+    places = (_ENTRY.match(issue.text) for issue in issues if issue.severity in (Severity.ERROR, Severity.FATAL))
+    entries = (bundle["entry"][int(place[1])]["resource"] for place in places if place)
+    return frozenset((resource["resourceType"], resource["id"]) for resource in entries)

@@ -31,7 +31,8 @@ class StoredResource:
 
 @dataclass(frozen=True)
 class NoteResult:
-    """Of the newest finished job: raw FHIR resources, and SS-MIX2 messages, in the order of the conversion."""
+    """Of the newest finished job: raw FHIR resources without those that a check found an error in, and SS-MIX2
+    messages, in the order of the conversion."""
 
     note: ChartNote
     finished_at: datetime
@@ -99,12 +100,12 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
         newest = session.scalars(jobs.order_by(Job.queued_at.desc()).limit(1)).one()
         raise Conflict(f"note {note_id} has no result yet: its job {newest.id} is {newest.state}")
     assert job.finished_at is not None
-    resources = select(Resource.content).where(Resource.job_id == job.id).order_by(Resource.ordinal)
+    valid = select(Resource.content).where(Resource.job_id == job.id, Resource.valid)
     messages = select(Ssmix2Message).where(Ssmix2Message.job_id == job.id).order_by(Ssmix2Message.ordinal)
     return NoteResult(
         chart_note(note),
         job.finished_at,
-        list(session.scalars(resources)),
+        list(session.scalars(valid.order_by(Resource.ordinal))),
         [_message(row, note.patient_id) for row in session.scalars(messages)],
     )
 
@@ -140,11 +141,12 @@ def patient_statements(session: Session, source: str, patient_id: str, *, beside
 
 
 def get_resource(session: Session, type_: str, id_: str) -> StoredResource:
-    """The newest version. Raises: NotFound."""
+    """The newest version without an error. Raises: NotFound."""
     versions = select(Resource).where(Resource.type == type_, Resource.id == id_).order_by(Resource.version.desc())
-    row = session.scalars(versions.limit(1)).one_or_none()
+    row = session.scalars(versions.where(Resource.valid).limit(1)).one_or_none()
     if row is None:
-        raise NotFound("no such resource")
+        held = session.scalars(versions.limit(1)).one_or_none()
+        raise NotFound("held back: a check found an error in it" if held else "no such resource")
     return StoredResource(row.version, row.created_at, row.content)
 
 

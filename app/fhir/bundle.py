@@ -24,11 +24,11 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 def collection(note: ChartNote, resources: Sequence[Json], timestamp: datetime) -> Json:
     """Bundle of type collection: Patient, DocumentReference, then the others in their order.
 
-    Every `Type/id` reference to a resource of the Bundle becomes its `urn:uuid:` fullUrl; the arguments stay as they
-    are. Raises InvalidInput for a timestamp without zone.
+    Every `Type/id` reference to a resource of the Bundle becomes its `urn:uuid:` fullUrl. A Provenance keeps those of
+    its targets that are in the Bundle (a resource with an error is held back). The arguments stay as they are. Raises InvalidInput for a timestamp without zone.
     """
     urls = {f"{r['resourceType']}/{r['id']}": f"urn:uuid:{r['id']}" for r in resources}
-    ranked = sorted(resources, key=lambda r: _rank(r["resourceType"]))
+    ranked = sorted(filter(None, (_present(r, urls) for r in resources)), key=lambda r: _rank(r["resourceType"]))
     members = sorted(urls.values())
     moment = instant(timestamp)
     return {
@@ -40,6 +40,13 @@ def collection(note: ChartNote, resources: Sequence[Json], timestamp: datetime) 
         "timestamp": moment,
         "entry": [{"fullUrl": f"urn:uuid:{r['id']}", "resource": _linked(r, urls)} for r in ranked],
     }
+
+
+def _present(resource: Json, urls: dict[str, str]) -> Json | None:
+    if resource["resourceType"] != "Provenance":
+        return resource
+    targets = [target for target in resource["target"] if target["reference"] in urls]
+    return {**resource, "target": targets} if targets else None
 
 
 def _rank(resource_type: str) -> int:
