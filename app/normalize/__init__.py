@@ -8,6 +8,8 @@ from app.normalize.characters import expand_name
 from app.normalize.dates import parse_date
 from app.normalize.dosage import parse_dosage
 from app.normalize.quantities import fold_unit, parse_blood_group, parse_graded, parse_qualitative, parse_quantity
+from app.normalize.ranges import parse_reference_range
+from app.normalize.usage import usage_key, usage_route
 
 __all__ = [
     "expand_name",
@@ -18,4 +20,7 @@ __all__ = [
     "parse_graded",
     "parse_qualitative",
     "parse_quantity",
+    "parse_reference_range",
+    "usage_key",
+    "usage_route",
 ]

@@ -57,22 +57,22 @@ _TIMED_NUMBER = re.compile(
     r"(?![0-9.]| ?(?:日|週|時|回|分|td|x|~|-))"
 )
 
-_SPLIT = re.compile(
+SPLIT = re.compile(
     r"(?<![0-9日回週間月.])分 ?(?P<split>[1-9])(?![0-9])"
     r"|(?<![0-9.x])(?P<times>[1-9]) ?x(?! ?[0-9]+ ?(?:錠|t\b|c\b|mg|回))"
     r"|(?P<share>[1-9])回に分"
 )
-_TIMES_A_DAY = re.compile(
+TIMES_A_DAY = re.compile(
     r"(?:1日|毎日|日に|daily) ?(?:に|量)?(?P<day_first>[1-9])回(?!目|分)"
     r"|(?<![0-9~\-])(?P<day_last>[1-9])回/(?:日|day)"
     r"|(?<![0-9.])(?<!ma)x ?(?P<multiplied>[1-9])(?:回)?(?:/日)?(?! ?[0-9日tdTD週分回])"
 )
 _UNCERTAIN_TIMES = re.compile(r"[0-9] ?[~\-・、,] ?[0-9]回(?![0-9半量])|[0-9]回(?:/日)?まで|最大|上限")
-_EVERY_HOURS = re.compile(r"q ?(?P<latin>[0-9]{1,2}) ?h|(?P<hours>[0-9]{1,2})時間(?:毎|ごと|おき|間隔|置き)")
-_LATIN_TIMES = {"qd": 1, "bid": 2, "tid": 3, "qid": 4}
-_LATIN = re.compile(r"(?<![a-z])(?:q\.?d|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d)(?![a-z])")
+EVERY_HOURS = re.compile(r"q ?(?P<latin>[0-9]{1,2}) ?h|(?P<hours>[0-9]{1,2})時間(?:毎|ごと|おき|間隔|置き)")
+LATIN_TIMES = {"qd": 1, "bid": 2, "tid": 3, "qid": 4}
+LATIN = re.compile(r"(?<![a-z])(?:q\.?d|b\.?i\.?d|t\.?i\.?d|q\.?i\.?d)(?![a-z])")
 # A supply of weeks (2週間分) is not a rhythm of weeks.
-_SUPPLY = re.compile(
+SUPPLY = re.compile(
     r"x? ?(?P<count>[0-9]{1,3}) ?(?P<unit>日間分|日分|日間|t\.?d\.?|週間?分|週間(?!毎|ごと|おき|に)"
     r"|(?<=x[0-9])日|(?<=x[0-9]{2})日)"
     r"|[0-9]{1,2}[かカヶケヵ箇]月分"
@@ -80,9 +80,9 @@ _SUPPLY = re.compile(
 _NOT_DAILY = re.compile(
     r"週|隔日|[0-9]日(?:おき|毎|ごと|に1回)|月に?[0-9]回|[かカヶケヵ箇]月|曜|qod|透析[日後]|[月火水木金土日]{2,}|月・|火・"
 )
-_MEALS = re.compile(r"毎食|各食|毎回食|食毎|食事毎|食事ごと|3食")
-_BEDTIME = re.compile(
-    r"夜?(?:眠前|就寝[前時]|就眠[前時]|入眠[前時]|睡眠前|睡前|寝る前|寝前)|v\.?d\.?s|(?<![a-z])hs(?![a-z])"
+MEALS = re.compile(r"毎食|各食|毎回食|食毎|食事毎|食事ごと|3食")
+BEDTIME = re.compile(
+    r"夜?(?:眠前|就寝[前時]|就眠[前時]|入眠[前時]|睡眠前|睡前|寝る前|寝前)|v\.?d\.?s|(?<![a-wyz])hs(?![a-z])"
 )
 _WAKING = re.compile(r"朝?起床[時後直]?")
 _DAY_PARTS = ("朝", "昼", "夕", "夜", "晩")
@@ -126,7 +126,7 @@ def parse_dosage(name: str, dose: str | None, usage: str | None, days: str | Non
     count seven days; months are not understood. `name` tells patches from tablets: the T of 1T is not 錠 for a テープ.
     """
     # 5mg→10mg: a change is recorded with what it changes to.
-    written_dose, written_usage = (_ARROW.split(_fold(text))[-1].strip() for text in (dose, usage))
+    written_dose, written_usage = (_ARROW.split(fold_dosage(text))[-1].strip() for text in (dose, usage))
     reading = f"{written_dose} {written_usage}".strip()
     as_needed = _is_as_needed(written_usage) or _is_as_needed(written_dose)
     split = _split(reading)
@@ -137,13 +137,13 @@ def parse_dosage(name: str, dose: str | None, usage: str | None, days: str | Non
         dose=number,
         dose_unit=unit if number is not None else None,
         per_day=per_day,
-        days=None if as_needed else _supply_days(_fold(days), reading),
+        days=None if as_needed else _supply_days(fold_dosage(days), reading),
         as_needed=as_needed,
         text=" ".join(parts) or None,
     )
 
 
-def _fold(text: str | None) -> str:
+def fold_dosage(text: str | None) -> str:
     """Lower case, folded width, single spaces, × as x, kanji numerals before units as digits, no thousands commas."""
     folded = " ".join(fold_width(text or "").lower().replace("×", "x").split())
     folded = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", folded)
@@ -250,35 +250,35 @@ def _chosen(in_dose: list[_Amount], in_usage: list[_Amount]) -> _Amount | None:
 
 def _split(reading: str) -> int | None:
     """Into how many intakes the total of a day is divided."""
-    found = _SPLIT.search(reading)
+    found = SPLIT.search(reading)
     return int(next(filter(None, found.groups()))) if found else None
 
 
 def _per_day(reading: str, split: int | None, as_needed: bool) -> int | None:
-    rhythm = _SUPPLY.sub(" ", reading)
+    rhythm = SUPPLY.sub(" ", reading)
     rhythm = re.sub(rf"(?:{_NUMBER}) ?(?:{_UNIT})/(?:週|week|w)", " ", rhythm)
     if _NOT_DAILY.search(rhythm) or _UNCERTAIN_TIMES.search(rhythm):
         return None
     if split:
         return split
-    times = _TIMES_A_DAY.search(rhythm)
+    times = TIMES_A_DAY.search(rhythm)
     if times and not (as_needed and times["multiplied"]):
         return int(next(filter(None, times.groups())))
-    every = _EVERY_HOURS.search(rhythm)
+    every = EVERY_HOURS.search(rhythm)
     if every:
         hours = int(every["latin"] or every["hours"])
         return 24 // hours if hours and 24 % hours == 0 else None
-    latin = _LATIN.search(rhythm)
+    latin = LATIN.search(rhythm)
     if latin:
-        return _LATIN_TIMES[latin[0].replace(".", "")]
+        return LATIN_TIMES[latin[0].replace(".", "")]
     return None if as_needed else _times_of_day(rhythm)
 
 
 def _times_of_day(rhythm: str) -> int | None:
     """How many times of the day are named: 朝夕眠前 is 3, 毎食後と眠前 is 4."""
-    bedtime, waking = bool(_BEDTIME.search(rhythm)), bool(_WAKING.search(rhythm))
-    rest = _WAKING.sub(" ", _BEDTIME.sub(" ", rhythm))
-    meals = 3 if _MEALS.search(rest) else len({"夕" if part in "夜晩" else part for part in _DAY_PARTS if part in rest})
+    bedtime, waking = bool(BEDTIME.search(rhythm)), bool(_WAKING.search(rhythm))
+    rest = _WAKING.sub(" ", BEDTIME.sub(" ", rhythm))
+    meals = 3 if MEALS.search(rest) else len({"夕" if part in "夜晩" else part for part in _DAY_PARTS if part in rest})
     count = meals + bedtime + waking
     return count or len(set(_CLOCK.findall(rest))) or None
 
@@ -293,7 +293,7 @@ def _supply_days(days: str, reading: str) -> int | None:
     """Days of supply from the days as written, else from the one supply that dose and usage state."""
     found = _DAYS.fullmatch(days)
     if not days:
-        stated = [supply for supply in _SUPPLY.finditer(reading) if supply["count"]]
+        stated = [supply for supply in SUPPLY.finditer(reading) if supply["count"]]
         found = stated[0] if len(stated) == 1 else None
     if not found:
         return None

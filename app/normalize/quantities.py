@@ -60,7 +60,7 @@ def parse_quantity(value: str, unit: str | None) -> Quantity | None:
     """
     if re.search(r"[0-9.,]\s+[0-9.,]", fold_width(value)):
         return None
-    text, comparator = _comparator(_fold_characters(value))
+    text, comparator = split_comparator(fold_characters(value))
     if text is None:
         return None
     text = _FLAG_AT_END.sub("", text)
@@ -80,14 +80,14 @@ def parse_quantity(value: str, unit: str | None) -> Quantity | None:
     else:
         multiplier = in_value[:1] if in_value[:1] in ("万", "千", "億") else ""
         in_value = in_value[len(multiplier) :]
-    if in_value and (written_unit not in ("", in_value) or not _is_unit(in_value)):
+    if in_value and (written_unit not in ("", in_value) or not is_unit(in_value)):
         return None
     whole = written_unit or in_value
     whole = whole if multiplier and whole.startswith(multiplier) else multiplier + whole
     return Quantity(value=Decimal(found[0].replace(",", "")), comparator=comparator, unit=whole or None)
 
 
-def _comparator(text: str) -> tuple[str | None, Comparator | None]:
+def split_comparator(text: str) -> tuple[str | None, Comparator | None]:
     """The text without its comparator; (None, None) when two are written."""
     before = next((sign for sign in _PREFIXES if text.startswith(sign)), None)
     after = next((word for word in _SUFFIXES if text.endswith(word)), None)
@@ -98,7 +98,7 @@ def _comparator(text: str) -> tuple[str | None, Comparator | None]:
     return (text.removesuffix(after), _SUFFIXES[after]) if after else (text, None)
 
 
-def _is_unit(text: str) -> bool:
+def is_unit(text: str) -> bool:
     # 1.2e5 is a number in another writing, not a unit "e5".
     latin = _LATIN_UNIT.fullmatch(text) and not re.fullmatch("[eE][0-9]+", text)
     return bool(latin or _WORD_UNIT.fullmatch(text))
@@ -107,10 +107,10 @@ def _is_unit(text: str) -> bool:
 def fold_unit(unit: str) -> str:
     """The unit as written with full width, squared letters (㎎) and superscripts in ASCII, μ and µ as `u`, without
     spaces and a leading ×. `10³` becomes `10^3`, `m²` becomes `m2` (as UCUM writes it); letter case is kept."""
-    return re.sub(r"^(?:×|[xX*](?=10))+", "", _fold_characters(unit))
+    return re.sub(r"^(?:×|[xX*](?=10))+", "", fold_characters(unit))
 
 
-def _fold_characters(text: str) -> str:
+def fold_characters(text: str) -> str:
     """ASCII where a sign has an ASCII form, no spaces, × for every multiplication sign before a power of ten."""
     marked = _SUPERSCRIPT_RUN.sub(lambda found: "10^" + found[0][2:].translate(_SUPERSCRIPTS), text)
     folded = "".join(fold_width(marked).split()).replace("μ", "u")
@@ -123,7 +123,7 @@ def _sign_text(value: str) -> str:
     return re.sub(r"^(\(?)ー(\)?)$", r"\1-\2", folded)
 
 
-def _without_brackets(text: str) -> str:
+def without_brackets(text: str) -> str:
     bracketed = re.fullmatch(r"[(\[]([^()\[\]]*)[)\]]", text)
     return bracketed[1] if bracketed else text
 
@@ -132,7 +132,7 @@ def parse_qualitative(value: str) -> str | None:
     """`陽性`, `陰性` or `判定保留` of a yes/no test, also written (+), －, ND, Rh(+), 陰性(－); None for anything
     else, as for grades (2+) and for a word and a sign that contradict each other."""
     text = re.sub(r"^Rh(?:\(D\)|D)?(?:因子)?", "", _sign_text(value), flags=re.IGNORECASE).lower()
-    plain = _QUALITATIVE.get(_without_brackets(text))
+    plain = _QUALITATIVE.get(without_brackets(text))
     if plain:
         return plain
     doubled = re.fullmatch(r"([^()]+)\(([^()]+)\)|\(([^()]+)\)([^()]+)", text)
@@ -144,7 +144,7 @@ def parse_graded(value: str) -> str | None:
     """`-`, `±`, `1+` … `5+` of a graded test: (2+), ２＋, ++, (+1), +/-; None for anything else. A plain + is `1+`.
     +1 without brackets is not understood: it may be a base excess."""
     text = _sign_text(value)
-    bare = _without_brackets(text)
+    bare = without_brackets(text)
     turned = re.fullmatch(r"\+([1-5])", bare)
     if turned and bare != text:
         return f"{turned[1]}+"

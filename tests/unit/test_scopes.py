@@ -1,5 +1,7 @@
-"""Dates, units and days of supply that a note writes once for several statements, given to those that they cover."""
+"""Dates, units and days of supply that a note writes once for several statements, and reference ranges beside results,
+given to those that they cover."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from app.generation.reader import source_lines as lines_of
 from app.generation.segments import fold
+from app.normalize import parse_reference_range
 from app.scopes import distribute
 from schemas.note import SourceLine
 from schemas.statement import FIELDS, EvidenceSpan, Field, Kind, Statement
@@ -300,10 +303,142 @@ def test_two_lists_have_their_own_supplies() -> None:
     assert given_to(text, statements, Field.DAYS) == ["28日分", "5日分"]
 
 
+# --- reference ranges -------------------------------------------------------------------------------------------------
+
+
+def lab(text: str, line: int, name: str, value: str, unit: str | None = None, flag: str | None = None) -> Statement:
+    """A result with its unit and flag, which stand behind its value."""
+    [statement] = row(text, line, name, value)
+    at = statement.fields[Field.VALUE].end
+    more = {field: span(text, line, piece, at) for field, piece in ((Field.UNIT, unit), (Field.FLAG, flag)) if piece}
+    return statement.model_copy(update={"fields": statement.fields | more})
+
+
+@pytest.mark.parametrize(("text", "value", "unit", "flag", "reference"), [
+    ("K 5.2 mEq/L (3.5-5.0)", "5.2", "mEq/L", None, "3.5-5.0"),
+    ("AST 45 U/L [13〜30]", "45", "U/L", None, "13〜30"),
+    ("Cre 0.92(0.46-0.79)mg/dL", "0.92", "mg/dL", None, "0.46-0.79"),
+    ("K 5.2 基準値 3.5～5.0", "5.2", None, None, "3.5～5.0"),
+    ("K 5.2 mEq/L、基準範囲：3.5〜5.0、Na 140", "5.2", "mEq/L", None, "3.5〜5.0"),
+    ("K 5.2 基準値 3.5-5.0 Na 140", "5.2", None, None, "3.5-5.0"),
+    ("K 5.2 mEq/L 基準値 3.5-5.0mEq/L", "5.2", "mEq/L", None, "3.5-5.0"),
+    ("CRP 0.31 (<0.3)", "0.31", None, None, "<0.3"),
+    ("CRP 0.31 mg/dL（0.3以下）", "0.31", "mg/dL", None, "0.3以下"),
+    ("Ｋ　５．２　ｍＥｑ／Ｌ（３．５－５．０）", "５．２", "ｍＥｑ／Ｌ", None, "３．５－５．０"),
+    ("AST 45 H (13-30)", "45", None, "H", "13-30"),
+    ("AST 45H(13-30)", "45", None, None, "13-30"),  # the flag was not read
+    ("AST 45 U/L ↑ (基準値: 13-30 U/L)", "45", "U/L", "↑", "13-30"),
+    ("AST 45 (13-30 U/L)", "45", None, None, "13-30"),
+    ("AST 45 (13-30 U/L)", "45", "U/L", None, "13-30"),  # the unit was read in the brackets
+    ("AST 45 U/L(H)【13-30】", "45", "U/L", None, "13-30"),
+    ("AST 45 U/L 基準値(13-30)", "45", "U/L", None, "13-30"),
+    ("AST 45 (U/L) [高値] (13-30)", "45", "U/L", "高値", "13-30"),
+    ("Plt 21.3万/μL (15.8-34.8万/μL)", "21.3", "万/μL", None, "15.8-34.8"),
+    ("Plt 213000 (158,000-348,000)", "213000", None, None, "158,000-348,000"),
+    ("eGFR 45.2 (60以上)", "45.2", None, None, "60以上"),
+    ("TSH <0.01 μIU/mL (0.500–5.000)", "<0.01", "μIU/mL", None, "0.500–5.000"),
+    ("BE -3.1 (-2.0~2.0)", "-3.1", None, None, "-2.0~2.0"),
+    ("BUN 25.1 mg/dL (基準 8-20)", "25.1", "mg/dL", None, "8-20"),
+    ("BUN 25.1 mg/dL (8-20 mg/dL)", "25.1", "mg/dL", None, "8-20"),
+])  # fmt: skip
+def test_a_range_beside_a_result(text: str, value: str, unit: str | None, flag: str | None, reference: str) -> None:
+    name = text.replace("　", " ").split()[0]
+    statement = lab(text, 0, name, value, unit, flag)
+    assert given_to(text, [statement], Field.REFERENCE) == [reference]
+    assert given_to(text, [statement], Field.UNIT) == [unit]
+
+
+@pytest.mark.parametrize("behind", [
+    "（前回 7.6）", "（前回 6.8-7.0）", "(7.6)", "(3/14)", "(3-14)", "(2026-03-14)", "(3月14日)", "(8:30-9:00)", "(8-10時)", "(132/76)", "(1:8)", "(4-4-6)",
+    "(03-1234-5678)", "(3456-7890)", "(2019-2024)", "(2015〜)", "(6.5-7.0で推移)", "(目標 <7.0)", "(目標6.5-7.0)", "(7.6→7.4)",
+    "(2-3錠)", "(5-10mg)", "(7.4-6.8)", " 6.5-7.0", " 4-6単位", "、次回 3-4週後", "(+)", "(2+)", "()", "（朝夕 2-3回）",
+    "(男4.6-6.2)", " 基準値内", " 基準値より高い",
+    " 正常範囲 3-14日後", "(<120/80)",
+])  # fmt: skip
+def test_what_stands_behind_a_result_and_is_no_range(behind: str) -> None:
+    text = f"HbA1c 7.2%{behind}"
+    assert given_to(text, [lab(text, 0, "HbA1c", "7.2", "%")], Field.REFERENCE) == [None]
+
+
+@pytest.mark.parametrize(("text", "value", "unit"), [
+    ("Plt 213000 /μL (15.8-34.8万/μL)", "213000", "/μL"),  # limits in another unit
+    ("Plt 213000 /μL (15.8-34.8)", "213000", "/μL"),
+    ("WBC 5200 基準値 3.3-8.6 10^3/μL", "5200", None),
+    ("抗核抗体 陽性 (40-80)", "陽性", None),
+    ("BUN 25.1 mg/dL (8-20)", "25.1", "mg/dL"),  # the 20th of August?
+])  # fmt: skip
+def test_doubtful_ranges_are_left_out(text: str, value: str, unit: str | None) -> None:
+    assert given_to(text, [lab(text, 0, text.split()[0], value, unit)], Field.REFERENCE) == [None]
+
+
+def test_small_whole_numbers_are_a_range_where_others_are_written_so() -> None:
+    text = "AST 45 (13-30)\nBUN 25 (8-20)"
+    assert given_to(text, [lab(text, 0, "AST", "45"), lab(text, 1, "BUN", "25")], Field.REFERENCE) == ["13-30", "8-20"]
+
+
+def test_each_result_of_a_line_has_its_own_range() -> None:
+    text = "AST 45(13-30) ALT 38 CRP 0.31(<0.3)、K 5.2→4.8(3.5-5.0)"
+    statements = [lab(text, 0, "AST", "45"), lab(text, 0, "ALT", "38"), lab(text, 0, "CRP", "0.31"), *row(text, 0, "K", "5.2", "4.8")]
+    assert given_to(text, statements, Field.REFERENCE) == ["13-30", None, "<0.3", None, "3.5-5.0"]
+
+
+def test_what_another_statement_says_is_no_range() -> None:
+    text = "CRP 0.31 (<0.3) Hb 12.1 (4-15)"
+    [old] = row(text, 0, "CRP", "<0.3")
+    hb = lab(text, 0, "Hb", "12.1")
+    hb = hb.model_copy(update={"fields": hb.fields | {Field.DATE: span(text, 0, "4-15")}})
+    assert given_to(text, [lab(text, 0, "CRP", "0.31"), old, hb], Field.REFERENCE) == [None] * 3
+
+
+def test_infections_have_ranges_and_other_kinds_have_none() -> None:
+    text = "HBs抗原 0.01 (<0.05)"
+    assert given_to(text, row(text, 0, "HBs抗原", "0.01", kind=Kind.INFECTION), Field.REFERENCE) == ["<0.05"]
+    text = "アムロジピン 5 (2.5-5.0)"
+    drugs = [Statement(kind=Kind.PRESCRIPTION, fields={Field.NAME: span(text, 0, "アムロジピン"), Field.DOSE: span(text, 0, "5")})]
+    assert given_to(text, drugs, Field.REFERENCE) == [None]
+
+
+@pytest.mark.parametrize(("head", "line", "values", "reference"), [
+    ("項目　結果　単位　基準値", "AST　45　U/L　13-30", ["45"], "13-30"),
+    ("検査項目 結果 基準範囲 単位", "BUN 25.1 8-20 mg/dL", ["25.1"], "8-20"),
+    ("項目 基準値 4/1 4/8", "CRP 0.00-0.14 0.31 1.20", ["0.31", "1.20"], "0.00-0.14"),
+    ("　　　4/1　4/8　基準値", "CRP 0.31 H 1.20 H 0.14以下", ["0.31", "1.20"], "0.14以下"),
+    ("項目|結果|単位|基準値|判定", "AST|45|U/L|13 - 30|H", ["45"], "13 - 30"),
+    ("|項目|基準値|結果|", "|AST|(13〜30)|45|", ["45"], "13〜30"),
+    ("項目\t結果\t基準", "CRP\t0.31\t<0.3", ["0.31"], "<0.3"),
+    ("項目　結果　正常値", "AST　45　13-30U/L", ["45"], "13-30"),
+    ("【血液検査】 項目 値 参考値", "AST 45 13-30", ["45"], "13-30"),
+    ("項目|結果|単位|基準値", "AST|45|13-30|", ["45"], None),  # another column
+    ("項目|結果|基準値", "AST|45|13-30 要再検", ["45"], None),
+    ("項目|結果|基準値", "HCV抗体|0.1|陰性", ["0.1"], None),
+    ("項目 結果 基準値", "AST 45 13-30 10-42", ["45"], None),  # which?
+    ("項目 結果 前回値", "AST 45 13-30", ["45"], None),
+    ("検査は基準値を上回るものが多いので再検を勧めた", "AST 45 13-30", ["45"], None),
+    ("基準値", "AST 45 13-30", ["45"], None),  # a heading of nothing else
+    ("基準値 3.5-5.0", "AST 45 13-30", ["45"], None),
+])  # fmt: skip
+def test_a_range_in_its_column(head: str, line: str, values: list[str], reference: str | None) -> None:
+    text = f"{head}\n{line}"
+    name = line.replace("|", " ").replace("　", " ").split()[0]
+    assert given_to(text, row(text, 1, name, *values), Field.REFERENCE) == [reference] * len(values)
+
+
+def test_a_column_of_ranges_goes_on_through_the_rows_and_ends_with_the_table() -> None:
+    text = "項目 結果 基準値\n(生化学)\nAST 45 13-30\nCRP 0.31 0.14以下\n\nALT 38 10-42"
+    statements = [*row(text, 2, "AST", "45"), *row(text, 3, "CRP", "0.31"), *row(text, 5, "ALT", "38")]
+    assert given_to(text, statements, Field.REFERENCE) == ["13-30", "0.14以下", None]
+
+
+def test_two_tests_on_a_row_have_no_range_of_a_column() -> None:
+    text = "項目 結果 基準値\nAST 45 ALT 38 10-42"
+    assert given_to(text, [*row(text, 1, "AST", "45"), *row(text, 1, "ALT", "38")], Field.REFERENCE) == [None, None]
+
+
 # --- any note ---------------------------------------------------------------------------------------------------------
 
 _WORDS = ["4/1", "4/8", "Ｒ８．３．１", "2026年3月12日", "採血", "【検査】", "CRP", "AST/ALT", "0.3", "12", "28日分", "７日間", "以上",
-          "アムロジピン", "　", " ", "\t", "|", "(", "：", "mg/dL", "％", "👨", "ｺﾚ", "経過は良好であり食事もとれている"]  # fmt: skip
+          "アムロジピン", "　", " ", "\t", "|", "(", "：", "mg/dL", "％", "👨", "ｺﾚ", "経過は良好であり食事もとれている",
+          "(3.5-5.0)", "（<0.3）", "13〜30", "8-20", "基準値", "H", "結果 "]  # fmt: skip
 
 
 @st.composite
@@ -338,15 +473,21 @@ def without(statement: Statement, fields: Iterable[Field]) -> dict[Field, Eviden
 
 @settings(deadline=None, max_examples=150)
 @given(notes())
-def test_only_dates_units_and_days_change_and_all_quote_the_note(case: tuple[str, list[Statement]]) -> None:
+def test_only_dates_units_days_and_ranges_change_and_all_quote_the_note(case: tuple[str, list[Statement]]) -> None:
     text, statements = case
     found = distribute(lines_of(text), statements, fold)
     assert len(found) == len(statements)
     for before, after in zip(statements, found, strict=True):
-        free = (Field.DATE, Field.UNIT, Field.DAYS)
+        free = (Field.DATE, Field.UNIT, Field.DAYS, Field.REFERENCE)
         assert without(after, free) == without(before, free)
         assert after.model_copy(update={"fields": {}}) == before.model_copy(update={"fields": {}})
-        assert set(after.fields) <= set(FIELDS[after.kind])
+        assert set(after.fields) <= {*FIELDS[after.kind], Field.REFERENCE}
+        if reference := after.fields.get(Field.REFERENCE):
+            assert after.kind in (Kind.LAB, Kind.INFECTION)
+            low, high = parse_reference_range(reference.quote) or (None, None)
+            assert (low is None) != (high is None) or (low is not None and high is not None and low < high)
+            digits = re.findall(r"[0-9.]+", fold(reference.quote))
+            assert digits == [str(limit) for limit in (low, high) if limit is not None]
         for kept in (Field.UNIT, Field.DAYS):
             assert before.fields.get(kept, after.fields.get(kept)) == after.fields.get(kept)
         for piece in after.fields.values():
