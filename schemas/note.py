@@ -56,7 +56,7 @@ class DischargeDisposition(StrEnum):
     """退院時転帰, http://jpfhir.jp/fhir/Common/CodeSystem/discharge-disposition (JP-CLINS 1.10.0)."""
 
     CURED = "1"
-    IMPROVED = "3"
+    REMISSION = "3"
     UNCHANGED = "4"
     WORSE = "5"
     DIED_OF_MAIN_DISEASE = "6"
@@ -67,11 +67,11 @@ class DischargeDisposition(StrEnum):
 class AdmitSource(StrEnum):
     """入院経路, http://jpfhir.jp/fhir/Common/CodeSystem/admit-Source (JP-CLINS 1.10.0)."""
 
-    IN_HOSPITAL_BIRTH = "0"
+    OTHER_WARD = "0"
     HOME = "1"
     OTHER_HOSPITAL = "4"
     CARE_FACILITY = "5"
-    OTHER_FACILITY = "8"
+    IN_HOSPITAL_BIRTH = "8"
     OTHER = "9"
 
 

@@ -1,4 +1,4 @@
-"""Codes that the builders may write of themselves: closed FHIR and JP lists, the standards' dummy codes, units.
+"""Codes that the builders may write of themselves: closed FHIR and JP lists, the standards' dummy codes.
 
 Every code that is in neither a record nor one of these tables is a fault (`app.fhir.validate.assert_known_codes`).
 Canonicals: JP-CLINS 1.10.0 and JP Core 1.1.2 (packages of jpfhir.jp), HL7 FHIR R4 4.0.1 and HL7 v3.
@@ -6,9 +6,13 @@ Canonicals: JP-CLINS 1.10.0 and JP Core 1.1.2 (packages of jpfhir.jp), HL7 FHIR 
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from app.fhir import relatives
 from schemas.coding import Coding
-from schemas.note import DocumentType
+from schemas.note import AdmitSource, DischargeDisposition, DocumentType, EncounterClass
+from schemas.record import ModifierPosition, Record
 from schemas.statement import Action, AllergyCategory, Assertion, InfectionResult
 
 # Ours: there is no registered base, so the host is one that can never be resolved by mistake.
@@ -20,6 +24,8 @@ RUN = f"{LOCAL}/StructureDefinition/run"
 NOTE_ID = f"{LOCAL}/NamingSystem/note"
 BUNDLE_ID = f"{LOCAL}/NamingSystem/bundle"
 PATIENT_ID = f"{LOCAL}/NamingSystem/patient"
+PRACTITIONER_ID = f"{LOCAL}/NamingSystem/practitioner"
+ENCOUNTER_ID = f"{LOCAL}/NamingSystem/encounter"
 
 # http://hl7.org/fhir/R4/extension-derivation-reference.html: offset and length count from 0 in the source text.
 EVIDENCE = "http://hl7.org/fhir/StructureDefinition/derivation-reference"
@@ -28,10 +34,20 @@ CORE_PROFILE = "http://jpfhir.jp/fhir/core/StructureDefinition/JP_"
 ECS_PROFILE = "http://jpfhir.jp/fhir/eCS/StructureDefinition/JP_"
 INSTITUTION_EXTENSION = "http://jpfhir.jp/fhir/clins/Extension/StructureDefinition/JP_eCS_InstitutionNumber"
 DEPARTMENT_EXTENSION = "http://jpfhir.jp/fhir/eCS/Extension/StructureDefinition/JP_eCS_Department"
+MODIFIER_EXTENSION = {
+    position: f"http://jpfhir.jp/fhir/core/Extension/StructureDefinition/JP_Condition_Disease{name}Modifier"
+    for position, name in ((ModifierPosition.PREFIX, "Prefix"), (ModifierPosition.POSTFIX, "Postfix"))
+}
+PERIOD_OF_USE = "http://jpfhir.jp/fhir/core/Extension/StructureDefinition/JP_MedicationDosage_PeriodOfUse"
+NAME_REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+
 INSTITUTION_NUMBER = "http://jpfhir.jp/fhir/core/IdSystem/insurance-medical-institution-no"
 RESOURCE_ID = "http://jpfhir.jp/fhir/core/IdSystem/resourceInstance-identifier"
 FACILITY_PATIENT_OID = "urn:oid:1.2.392.100495.20.3.51.1"
 """The facility's ten digits are appended to the arc (JP_Patient_eCS, R1010)."""
+INSURANCE_MEMBER = "http://jpfhir.jp/fhir/clins/Idsystem/JP_Insurance_memberID"
+FACILITY_PRACTITIONER_OID = "urn:oid:1.2.392.100495.20.3.41.1"
+"""The facility's ten digits are appended (JP_Practitioner_eCS, identifier.system: physicians)."""
 RP_NUMBER = "http://jpfhir.jp/fhir/core/mhlw/IdSystem/Medication-RPGroupNumber"
 ORDER_IN_RP = "http://jpfhir.jp/fhir/core/mhlw/IdSystem/MedicationAdministrationIndex"
 
@@ -40,13 +56,43 @@ MERIT9_UNIT = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationUnitMERIT9Co
 LOINC = "http://loinc.org"
 ICD10 = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/ICD10-2013-full"
 MEDIS_DISEASE = "http://medis.or.jp/CodeSystem/master-disease-keyNumber"
+# 管理番号, 病名交換用コード, レセプト電算 傷病名, ICD-10: the order of JP_Condition_eCS, code.coding.
+DISEASE_ORDER = (
+    MEDIS_DISEASE,
+    "http://medis.or.jp/CodeSystem/master-disease-exCode",
+    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterB-disease",
+    ICD10,
+)
+# 修飾語管理番号 (1..1), 修飾語交換用コード, レセプト電算 修飾語 (0..1 each) of the modifier extensions.
+MODIFIER_SYSTEMS = (
+    "http://medis.or.jp/CodeSystem/master-disease-modKeyNumber",
+    "http://medis.or.jp/CodeSystem/master-disease-modExCode",
+    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterZ-disease-modifier",
+)
+# JP_MedicationRequest_eCS allows one coding of each of these (slices codingYJ, codingGeneralName, codingKYS).
+SINGLE_DRUG_SYSTEMS = frozenset(
+    {
+        "http://capstandard.jp/iyaku.info/CodeSystem/YJ-code",
+        "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationGeneralOrderCode",
+        "http://capstandard.jp/CodeSystem/KikakubetsuYakuzaiSeibun",
+    }
+)
+USAGE_EPRESCRIPTION = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationUsage_ePrescription"
+USAGE_JAMI = "http://jami.jp/CodeSystem/MedicationUsage"
 LOCAL_LAB = "http://jpfhir.jp/fhir/clins/CodeSystem/JP_CLINS_ObsLabResult_LocalCode_CS"
 LOCAL_LAB_CODE = re.compile(r"HYJ-[0-9a-f]{16}")
+"""Ours, for an item that the hospital's table does not have."""
+HOSPITAL_LAB_CODE = re.compile(r"[A-Za-z0-9_-]+")
+"""What JP-CLINS 1.10.0 allows as a facility's own item code (ObsLabResult notes, local code)."""
 _JLAC10 = (
     "http://medis.or.jp/CodeSystem/master-JLAC10-17digits",
     "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_CoreLabo_CS",
     "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_InfectionLabo_CS",
 )
+STANDARD_LAB = frozenset(
+    {*_JLAC10, *(system.replace("/JLAC10/", "/JLAC11/") for system in _JLAC10 if "/JLAC10/" in system)}
+)
+"""Systems of the standard codes of laboratory items; an item with none of them is 未標準化."""
 _JFAGY_FOOD = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyFoodAllergen_CS"
 _JFAGY_OTHER = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
 _JFAGY_DRUG = "http://jpfhir.jp/fhir/core/CodeSystem/YCM/JP_JfagyMedicationAllergen_CS"
@@ -71,6 +117,9 @@ UNCODED_LAB = _coding(
     "未標準化コード項目(JLAC)",
 )
 UNCODED_DRUG = _coding("http://jpfhir.jp/fhir/eCS/CodeSystem/MedicationCodeNocoded_CS", "NOCODED", "標準コードなし")
+UNCODED_USAGE = _coding(
+    "http://jpfhir.jp/fhir/clins/CodeSystem/JP_CLINS_MedicationUsage_Uncoded_CS", "0X0XXXXXXXXX0000", "ダミー用法コード"
+)
 _NON_FOOD = _coding(_JFAGY_OTHER, "D9N000000000", "非食品・非医薬品ダミーコード")
 UNCODED_ALLERGEN = {
     AllergyCategory.MEDICATION: _coding(_JFAGY_DRUG, "D9M000000000", "医薬品ダミーコード"),
@@ -126,6 +175,49 @@ MEDICATION_STATUS = {
     Action.PLAN: ("draft", "plan"),
 }
 
+# 力価区分: the amount of the product, not of its ingredient.
+PRODUCT_AMOUNT = _coding(
+    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationIngredientStrengthStrengthType", "1", "製剤量"
+)
+
+# --- visits and institutions (displays: JP_Encounter_eCS class.display; code systems of JP-CLINS 1.10.0) --------------
+ENCOUNTER_CLASS = {
+    kind: _coding(f"{_HL7}v3-ActCode", kind.value, display)
+    for kind, display in (
+        (EncounterClass.AMBULATORY, "外来"),
+        (EncounterClass.INPATIENT, "入院"),
+        (EncounterClass.EMERGENCY, "救急"),
+        (EncounterClass.HOME, "在宅"),
+        (EncounterClass.VIRTUAL, "遠隔受診"),
+    )
+}
+_DISPOSITION = "http://jpfhir.jp/fhir/Common/CodeSystem/discharge-disposition"
+DISCHARGE_DISPOSITION = {
+    DischargeDisposition(code): _coding(_DISPOSITION, code, display)
+    for code, display in (
+        ("1", "傷病が治癒・軽快"),
+        ("3", "傷病（白血病、潰瘍性大腸炎、クローン病等）が寛解"),
+        ("4", "傷病が不変"),
+        ("5", "傷病が増悪"),
+        ("6", "傷病による死亡"),
+        ("7", "傷病以外による死亡"),
+        ("9", "その他（検査入院,正常分娩及び人間ドック含む）"),
+    )
+}
+_SOURCE = "http://jpfhir.jp/fhir/Common/CodeSystem/admit-Source"
+ADMIT_SOURCE = {
+    AdmitSource(code): _coding(_SOURCE, code, display)
+    for code, display in (
+        ("0", "院内の他病棟からの転棟"),
+        ("1", "家庭からの入院"),
+        ("4", "他の病院・診療所の病棟からの転院"),
+        ("5", "介護施設・福祉施設に入所中"),
+        ("8", "院内で出生"),
+        ("9", "その他"),
+    )
+}
+PROVIDER = _coding(f"{_HL7}organization-type", "prov", "Healthcare Provider")
+
 # --- documents (LOINC document ontology; R4 value set c80-doc-typecodes) ----------------------------------------------
 _PROGRESS_NOTE = _coding(LOINC, "11506-3", "Progress note")
 DOCUMENT_TYPE = {
@@ -175,7 +267,20 @@ INFECTION_TEXT = {
 }
 
 # JLAC10: analyte in digits 1-5 (5H010 ABO, 5H020 Rh), material in digits 10-12 (JSLM JLAC10 material table).
-_MATERIAL = {"001": "尿", "018": "全血", "019": "全血", "022": "血漿", "023": "血清"}
+_MATERIAL_SYSTEM = "http://jpfhir.jp/fhir/core/CodeSystem/JP_ObservationSampleMaterialCode_CS"
+_MATERIAL = {
+    code: _coding(_MATERIAL_SYSTEM, code, display)
+    for code, display in (
+        ("001", "尿(含むその他)"),
+        ("004", "蓄尿"),
+        ("018", "全血"),
+        ("019", "全血(添加物入り)"),
+        ("020", "動脈血"),
+        ("021", "毛細管血"),
+        ("022", "血漿"),
+        ("023", "血清"),
+    )
+}
 UNKNOWN_SPECIMEN = "不明"
 
 
@@ -184,9 +289,9 @@ def jlac10(codings: tuple[Coding, ...]) -> str | None:
     return next((c.code for c in codings if c.system in _JLAC10 and len(c.code) == 17), None)
 
 
-def specimen(codings: tuple[Coding, ...]) -> str:
+def material(codings: tuple[Coding, ...]) -> Coding | None:
     """Material that the item's own code states; the note itself rarely says."""
-    return _MATERIAL.get((jlac10(codings) or "")[9:12], UNKNOWN_SPECIMEN)
+    return _MATERIAL.get((jlac10(codings) or "")[9:12])
 
 
 def result_coding(text: str, name: str, codings: tuple[Coding, ...]) -> Coding | None:
@@ -201,7 +306,7 @@ def result_coding(text: str, name: str, codings: tuple[Coding, ...]) -> Coding |
         return _RH.get(text)
     if text in _POSNEG:
         return _POSNEG[text]
-    urine = item[9:12] == "001" if item else fold(name).startswith(("尿", "u-"))
+    urine = item[9:12] in ("001", "004") if item else fold(name).startswith(("尿", "u-"))
     return _URINE.get(text) if urine else None
 
 
@@ -232,103 +337,41 @@ def interpretation_coding(text: str) -> Coding | None:
 
 # --- family (HL7 v3 RoleCode) ----------------------------------------------------------------------------------------
 _ROLE_SYSTEM = f"{_HL7}v3-RoleCode"
-_ROLES = {
-    "FAMMEMB": "family member", "FTH": "father", "MTH": "mother", "PRN": "parent", "SIB": "sibling",
-    "BRO": "brother", "SIS": "sister", "TWIN": "twin", "CHILD": "child", "SONC": "son", "DAUC": "daughter",
-    "GRPRN": "grandparent", "GRFTH": "grandfather", "GRMTH": "grandmother",
-    "MGRPRN": "maternal grandparent", "MGRFTH": "maternal grandfather", "MGRMTH": "maternal grandmother",
-    "PGRPRN": "paternal grandparent", "PGRFTH": "paternal grandfather", "PGRMTH": "paternal grandmother",
-    "GGRFTH": "great grandfather", "GGRMTH": "great grandmother",
-    "UNCLE": "uncle", "MUNCLE": "maternal uncle", "PUNCLE": "paternal uncle",
-    "AUNT": "aunt", "MAUNT": "maternal aunt", "PAUNT": "paternal aunt",
-    "COUSN": "cousin", "MCOUSN": "maternal cousin", "PCOUSN": "paternal cousin",
-    "NEPHEW": "nephew", "NIECE": "niece", "GRNDCHILD": "grandchild", "GRNDSON": "grandson",
-    "GRNDDAU": "granddaughter", "SPS": "spouse", "HUSB": "husband", "WIFE": "wife",
-    "FTHINLAW": "father-in-law", "MTHINLAW": "mother-in-law",
-}  # fmt: skip
-_RELATIVES = {
-    word: role
-    for role, words in {
-        "FTH": "父 父親 実父", "MTH": "母 母親 実母", "PRN": "親 両親 片親",
-        "SIB": "同胞 兄弟 兄弟姉妹 きょうだい", "BRO": "兄 弟 実兄 実弟 長兄 次兄 末弟",
-        "SIS": "姉 妹 姉妹 実姉 実妹 長姉 次姉 末妹",
-        "TWIN": "双子 双生児", "CHILD": "子 子供 子ども 実子", "SONC": "息子 長男 次男 二男 三男 四男",
-        "DAUC": "娘 長女 次女 二女 三女 四女", "GRPRN": "祖父母", "GRFTH": "祖父", "GRMTH": "祖母",
-        "GGRFTH": "曽祖父 曾祖父", "GGRMTH": "曽祖母 曾祖母", "UNCLE": "叔父 伯父 おじ", "AUNT": "叔母 伯母 おば",
-        "COUSN": "いとこ 従兄弟 従姉妹 従兄 従弟 従姉 従妹", "NEPHEW": "甥", "NIECE": "姪", "GRNDCHILD": "孫",
-        "GRNDSON": "孫息子", "GRNDDAU": "孫娘", "SPS": "配偶者", "HUSB": "夫", "WIFE": "妻",
-        "FTHINLAW": "義父 舅", "MTHINLAW": "義母 姑",
-    }.items()
-    for word in words.split()
-}  # fmt: skip
 
 
 def relationship_coding(written: str) -> Coding:
     """Role of a relative as written; `family member` for what the list does not have."""
-    word = fold(written).replace("の", "").replace("さん", "")
-    side = {"父方": "P", "母方": "M"}.get(word[:2], "")
-    role = _RELATIVES.get(word[2:] if side else word, "FAMMEMB")
-    role = side + role if side + role in _ROLES else role
-    return _coding(_ROLE_SYSTEM, role, _ROLES[role])
+    role = relatives.role_of(fold(written))
+    return _coding(_ROLE_SYSTEM, role, relatives.ROLES[role])
 
 
-# --- units -----------------------------------------------------------------------------------------------------------
-# UCUM (https://ucum.org) for units of laboratory reports as `Quantity.unit` writes them; keys folded.
-_UCUM = {
-    fold(written): code
-    for code, units in {
-        "g/dL": "g/dL", "g/L": "g/L", "mg/dL": "mg/dL", "mg/L": "mg/L", "ug/dL": "ug/dL", "ug/L": "ug/L",
-        "ug/mL": "ug/mL", "ng/mL": "ng/mL", "ng/dL": "ng/dL", "ng/L": "ng/L", "pg/mL": "pg/mL", "mg/mL": "mg/mL",
-        "mg/kg": "mg/kg", "ug/g": "ug/g", "pg": "pg", "fL": "fL", "U": "U", "U/L": "U/L", "U/mL": "U/mL",
-        "mU/mL": "mU/mL", "mU/dL": "mU/dL", "uU/mL": "uU/mL", "[IU]/L": "IU/L", "[IU]/mL": "IU/mL",
-        "m[IU]/L": "mIU/L", "m[IU]/mL": "mIU/mL", "u[IU]/mL": "uIU/mL", "mmol/L": "mmol/L", "umol/L": "umol/L uM",
-        "nmol/L": "nmol/L", "pmol/L": "pmol/L", "fmol/L": "fmol/L", "mmol/mol": "mmol/mol", "meq/L": "mEq/L",
-        "%": "% パーセント", "[ppth]": "‰", "/uL": "/uL 個/uL", "/mm3": "/mm3", "10*2/uL": "10^2/uL 百/uL",
-        "10*3/uL": "10^3/uL 千/uL", "10*4/uL": "10^4/uL 万/uL", "10*6/uL": "10^6/uL", "10*4/mm3": "万/mm3",
-        "10*9/L": "10^9/L", "10*12/L": "10^12/L", "s": "秒 sec s", "min": "分 min", "h": "時間 h",
-        "g/g{creat}": "g/gCr g/gCre g/g・Cr", "mg/g{creat}": "mg/gCr mg/gCre mg/g・Cr",
-        "ug/g{creat}": "ug/gCr ug/gCre ug/g・Cr", "ug/mg{creat}": "ug/mgCr", "U/g{creat}": "U/gCr",
-        "mL/min": "mL/min mL/分", "mL/min/{1.73_m2}": "mL/min/1.73m2 mL/分/1.73m2", "mm/h": "mm/h mm/1h mm/時 mm/hr",
-        "ng/mL/h": "ng/mL/h ng/mL/hr", "mg/d": "mg/day mg/日", "ug/d": "ug/day ug/日", "g/d": "g/day g/日",
-        "mm[Hg]": "mmHg Torr", "mosm/kg": "mOsm/kg", "mosm/L": "mOsm/L", "/[HPF]": "/HPF 個/HPF", "/[LPF]": "/LPF",
-        "{titer}": "倍", "{index}": "index", "{COI}": "COI C.O.I.", "{INR}": "INR", "{copies}/mL": "copies/mL",
-    }.items()
-    for written in units.split()
-}  # fmt: skip
+def given(records: Iterable[Record], department: Coding | None = None) -> set[tuple[str, str]]:
+    """(system, code) of every code that came in with the records: what the builders may write beside `CLOSED`.
 
-
-def ucum_code(unit: str) -> str | None:
-    return _UCUM.get(fold(unit).replace("μ", "u"))
-
-
-# MERIT-9 drug unit abbreviations (CodeSystem MedicationUnitMERIT9Code, JP Core); keys folded.
-_MERIT9 = {
-    fold(written): code
-    for code, units in {
-        "TAB": "錠", "CAP": "カプセル", "PCK": "包", "ML": "mL", "L": "L", "MCL": "uL", "G": "g", "MG": "mg",
-        "KG": "kg", "MCG": "ug", "HON": "本", "SHT": "枚", "KO": "個", "BTL": "瓶", "BAG": "袋", "PIPE": "筒",
-        "TUBE": "管", "KIT": "キット", "SHET": "シート", "SET": "セット", "PARI": "組", "BLST": "ブリスター",
-        "UNT": "単位", "IUNT": "国際単位 IU", "TTUN": "万単位", "DROP": "滴", "AMP": "アンプル", "VIL": "バイアル",
-        "SYRG": "シリンジ", "PILL": "丸", "TROC": "トローチ", "MEQ": "mEq", "DOSE": "回分", "TIME": "回", "BOX": "箱",
-        "CAN": "缶", "CM": "cm",
-    }.items()
-    for written in units.split()
-}  # fmt: skip
-
-
-def merit9_code(unit: str) -> str | None:
-    return _MERIT9.get(fold(unit).replace("μ", "u"))
+    A hospital's own laboratory code stands under the one system that JP-CLINS has for them all.
+    """
+    found = {(department.system, department.code)} if department else set()
+    for record in records:
+        modifiers = (coding for modifier in record.modifiers for coding in modifier.codings)
+        usage = record.dosage.usage if record.dosage else ()
+        found |= {(c.system, c.code) for c in (*record.codings, *modifiers, *usage)}
+        if record.local and HOSPITAL_LAB_CODE.fullmatch(record.local.code):
+            found.add((LOCAL_LAB, record.local.code))
+    return found
 
 
 def _closed() -> frozenset[tuple[str, str]]:
     status = [c for pair in (*CONDITION_STATUS.values(), *ALLERGY_STATUS.values()) for c in pair]
-    tables = (UNCODED_ALLERGEN, DOCUMENT_TYPE, _POSNEG, _URINE, _ABO, _RH, _INTERPRETATION)
+    tables: tuple[Mapping[Any, Coding], ...] = (
+        UNCODED_ALLERGEN, DOCUMENT_TYPE, ENCOUNTER_CLASS, DISCHARGE_DISPOSITION, ADMIT_SOURCE, _MATERIAL, _POSNEG, _URINE,
+        _ABO, _RH, _INTERPRETATION,
+    )  # fmt: skip
     single = (
-        UNCODED_DISEASE, UNCODED_LAB, UNCODED_DRUG, ENCOUNTER_DIAGNOSIS, PROBLEM_LIST_ITEM, LABORATORY, NO_RESULT,
-        ASSEMBLER, CREATE,
+        UNCODED_DISEASE, UNCODED_LAB, UNCODED_DRUG, UNCODED_USAGE, PRODUCT_AMOUNT, PROVIDER, ENCOUNTER_DIAGNOSIS,
+        PROBLEM_LIST_ITEM, LABORATORY, NO_RESULT, ASSEMBLER, CREATE,
     )  # fmt: skip
     listed = [*status, *single, *(coding for table in tables for coding in table.values())]
-    return frozenset({(c.system, c.code) for c in listed} | {(_ROLE_SYSTEM, role) for role in _ROLES})
+    return frozenset({(c.system, c.code) for c in listed} | {(_ROLE_SYSTEM, role) for role in relatives.ROLES})
 
 
 CLOSED = _closed()

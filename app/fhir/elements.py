@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 
 from app.errors import InvalidInput
 from app.fhir import codes
+from app.fhir.units import ucum_code
 from schemas.coding import Coding
 from schemas.record import Quantity
 from schemas.statement import EvidenceSpan, Field, Statement
@@ -22,17 +23,7 @@ Json = dict[str, Any]
 # Fixed for ever: every id of every stored resource is derived from it.
 _NAMESPACE = UUID("4f8f2f0e-7c39-5b5e-9a57-1d2d0b6f7a11")
 _SEPARATOR = "\x1f"
-_RATE = re.compile(r"([^/]+)/(日|day|週|week|時間?|h|hr|分|min)")
-_PER = {
-    written: (unit, code)
-    for written_forms, unit, code in (
-        ("日 day", "日", "d"),
-        ("週 week", "週", "wk"),
-        ("時間 時 h hr", "時間", "h"),
-        ("分 min", "分", "min"),
-    )
-    for written in written_forms.split()
-}
+_WIDE = re.compile("[！-～｡-ﾟ]+")
 
 
 def identifier_of(*parts: str) -> str:
@@ -47,6 +38,14 @@ def line(text: str) -> str:
     """
     shown = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
     return " ".join(shown.split())
+
+
+def plain(text: str) -> str:
+    """`line` with full-width ASCII and half-width katakana in their usual widths (same rules, display of Observation).
+
+    Nothing else is folded: NFKC of the whole would turn ① into 1 and ㎎ into mg.
+    """
+    return _WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), line(text))
 
 
 def instant(moment: datetime) -> str:
@@ -126,34 +125,20 @@ def lab_quantity(value: Quantity, extension: list[Json]) -> Json:
         element["comparator"] = value.comparator.value
     if value.unit and (unit := line(value.unit)):
         element["unit"] = unit
-        if code := codes.ucum_code(unit):
+        if code := ucum_code(unit):
             element |= {"system": codes.UCUM, "code": code}
     return with_extension(element, extension)
 
 
-def drug_quantity(value: Decimal, unit: str | None) -> Json:
-    """Quantity with a MERIT-9 code where the unit has one."""
-    element: Json = {"value": value}
-    if unit and (written := line(unit)):
-        element["unit"] = written
-        if code := codes.merit9_code(written):
-            element |= {"system": codes.MERIT9_UNIT, "code": code}
-    return element
+def drug_quantity(value: Decimal, unit: str, code: str) -> Json:
+    """Amount of a drug; `code` is MERIT-9: JP Core 1.1.2 demands one in JP_MedicationSimpleQuantity."""
+    return {"value": value, "unit": unit, "system": codes.MERIT9_UNIT, "code": code}
 
 
 def duration(value: int, unit: str, code: str) -> Json:
     return {"value": Decimal(value), "unit": unit, "system": codes.UCUM, "code": code}
 
 
-def dose_and_rate(value: Decimal, unit: str | None, extension: list[Json]) -> Json:
-    """Dosage.doseAndRate: an amount per intake is `doseQuantity`.
-
-    A total without a split (15mg/日) is a rate: as `doseQuantity` it would read as the amount of one intake.
-    """
-    folded = unicodedata.normalize("NFKC", unit or "").strip().removesuffix("/回")
-    if not folded or "/" not in folded:
-        return {"doseQuantity": with_extension(drug_quantity(value, folded), extension)}
-    if match := _RATE.fullmatch(folded):
-        ratio = {"numerator": drug_quantity(value, match[1]), "denominator": duration(1, *_PER[match[2]])}
-        return {"rateRatio": with_extension(ratio, extension)}
-    return {"rateQuantity": with_extension({"value": value, "unit": line(folded)}, extension)}
+def reference(to: str, display: str | None = None, resource_type: str | None = None) -> Json:
+    named = {"type": resource_type} if resource_type else {}
+    return {"reference": to, **named, **({"display": display} if display else {})}

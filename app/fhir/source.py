@@ -1,4 +1,4 @@
-"""The resources of the note itself: whose it is, its text, and what read it."""
+"""What a note's resources are written from beside its records, and the resources of its text and of its reading."""
 
 import base64
 import hashlib
@@ -8,15 +8,25 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from app.fhir import codes
-from app.fhir.elements import Json, concept, line, meta
-from schemas.note import ChartNote
+from app.fhir.elements import Json, concept, line, meta, reference
+from schemas.coding import Coding
+from schemas.note import ChartNote, InstitutionNumber
 from schemas.value import Value
 
 
 class Facility(Value):
-    """The sender's 医療機関番号: prefecture 2, fee table 1, facility 7 digits (JP_eCS_InstitutionNumber)."""
+    """The institution that sends the notes, as its operator states it; what is None stays out of the resources.
 
-    number: Annotated[str, StringConstraints(pattern=r"^[0-4][0-9][1-3][0-9]{7}$")]
+    `number`: 医療機関番号, prefecture 2, fee table 1, institution 7 digits (JP_eCS_InstitutionNumber). Without it no
+    resource of a record can claim a JP-CLINS profile. `patient_id_oid`: OID of the facility's patient numbers, dotted
+    decimal without `urn:oid:`, where it is not the one that JP-CLINS derives from `number`.
+    """
+
+    number: InstitutionNumber | None = None
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    address: Annotated[str, StringConstraints(min_length=1, max_length=500)] | None = None
+    phone: Annotated[str, StringConstraints(pattern=r"^[0-9+() -]{1,30}$")] | None = None
+    patient_id_oid: Annotated[str, StringConstraints(pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$")] | None = None
 
 
 class ProvenanceSource(Value):
@@ -30,25 +40,25 @@ class ProvenanceSource(Value):
     terminology: str
 
 
-def patient(resource_id: str, note: ChartNote, facility: Facility | None, recorded: str) -> Json:
-    """JP Core, never eCS: JP_Patient_eCS demands an address, which a note does not bring."""
-    person = note.patient
-    system = f"{codes.FACILITY_PATIENT_OID}{facility.number}" if facility else codes.PATIENT_ID
-    family, given = (line(part) or "不明" for part in (person.family, person.given))
-    known = {"birthDate": person.birth_date.isoformat()} if person.birth_date else {}
-    return {
-        "resourceType": "Patient",
-        "id": resource_id,
-        "meta": meta(recorded, f"{codes.CORE_PROFILE}Patient"),
-        "identifier": [{"system": system, "value": person.id}],
-        "name": [{"use": "official", "text": f"{family} {given}", "family": family, "given": [given]}],
-        "gender": person.sex.value,
-        **known,
-    }
+def department_concept(text: str, coding: Coding | None = None) -> Json | None:
+    """診療科 (JP_eCS_Department: text as the facility calls it, SS-MIX2 code of two digits where known)."""
+    shown = line(text)
+    return concept([coding] if coding else [], shown) if shown else None
 
 
-def document_reference(resource_id: str, subject: Json, note: ChartNote, recorded: str) -> Json:
-    """The note as received; evidence counts code points of the decoded attachment."""
+def document_reference(
+    resource_id: str,
+    subject: Json,
+    note: ChartNote,
+    recorded: str,
+    *,
+    practice: Json | None = None,
+    author: Json | None = None,
+    custodian: Json | None = None,
+    encounter: Json | None = None,
+) -> Json:
+    """The note as received; evidence counts code points of the decoded attachment. `practice`: the department;
+    `author`, `custodian`, `encounter`: references to resources of the note."""
     data = note.text.encode()
     attachment = {
         "contentType": "text/plain; charset=utf-8",
@@ -59,7 +69,7 @@ def document_reference(resource_id: str, subject: Json, note: ChartNote, recorde
         "hash": base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode(),
         "creation": note.date.isoformat(),
     }
-    document = {
+    document: Json = {
         "resourceType": "DocumentReference",
         "id": resource_id,
         "meta": meta(recorded, f"{codes.ECS_PROFILE}DocumentReference_eCS"),
@@ -69,11 +79,16 @@ def document_reference(resource_id: str, subject: Json, note: ChartNote, recorde
         "type": concept([codes.DOCUMENT_TYPE[note.document_type]]),
         "subject": subject,
         "date": recorded,
-        "content": [{"attachment": attachment}],
     }
-    if department := line(note.department):
-        document["context"] = {"practiceSetting": {"text": department}}
-    return document
+    if author:
+        document["author"] = [author]
+    if custodian:
+        document["custodian"] = custodian
+    document["content"] = [{"attachment": attachment}]
+    context: Json = {"encounter": [encounter]} if encounter else {}
+    if practice:
+        context["practiceSetting"] = practice
+    return document | ({"context": context} if context else {})
 
 
 def provenance(resource_id: str, targets: Sequence[str], document: str, run: ProvenanceSource, recorded: str) -> Json:
@@ -97,7 +112,7 @@ def provenance(resource_id: str, targets: Sequence[str], document: str, run: Pro
         "meta": meta(recorded),
         "contained": [{key: value for key, value in device.items() if value}],
         "extension": [{"url": codes.RUN, "valueString": run.run_id}],
-        "target": [{"reference": target} for target in targets],
+        "target": [reference(target) for target in targets],
         "recorded": recorded,
         "activity": concept([codes.CREATE]),
         "agent": [{"type": concept([codes.ASSEMBLER]), "who": {"reference": "#hyojun", "display": "Hyojun"}}],
