@@ -1,0 +1,32 @@
+"""Code masters into the database, and the lexicon out of it.
+
+`files` reads, `layouts` checks, `diseases` `drugs` `jlac_jfagy` `codesystem` know the masters, `releases` stores them,
+`active` makes a lexicon of what is in use.
+"""
+
+from app.terminology.importers.active import STARTER_SYSTEM, lexicon_from, load_starter, terminology_version
+from app.terminology.importers.releases import (
+    KINDS,
+    Imported,
+    Release,
+    Report,
+    import_files,
+    list_releases,
+    remove_release,
+    use_release,
+)
+
+__all__ = [
+    "KINDS",
+    "STARTER_SYSTEM",
+    "Imported",
+    "Release",
+    "Report",
+    "import_files",
+    "lexicon_from",
+    "list_releases",
+    "load_starter",
+    "remove_release",
+    "terminology_version",
+    "use_release",
+]

@@ -1,0 +1,159 @@
+"""The active releases and the hospital's own codes into a lexicon; the starter tables into their release."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from app.errors import Unavailable
+from app.terminology.entries import Entry, LocalEntry, Part, starter_entries, starter_version
+from app.terminology.importers.releases import IMPORT_LOCK, KINDS
+from app.terminology.matching import Lexicon
+from app.terminology.merge import merge
+from app.terminology.spelling import key
+from models import CodeSystemRelease, Concept, ImportState, LocalCode
+from schemas.coding import Coding
+from schemas.statement import Kind
+
+log = logging.getLogger(__name__)
+
+STARTER_SYSTEM = "urn:hyojun:starter"
+STARTER = "starter"
+_KINDS: dict[str, Kind | Part] = {kind.value: kind for of in (Kind, Part) for kind in of}
+# The entry that comes first names a concept in `merge`: masters before the index of their synonyms.
+_ORDER = {kind: at for at, kind in enumerate([*(kind for kind in KINDS if kind != "index"), "index", STARTER])}
+
+_VERSION = """
+SELECT encode(sha256(convert_to(
+    coalesce((
+        SELECT string_agg(concat_ws(E'\\x1f', system, version, fingerprint), E'\\x1e' ORDER BY system COLLATE "C")
+        FROM code_system_releases WHERE active
+    ), '') || E'\\x1d' || coalesce((
+        SELECT string_agg(
+            concat_ws(E'\\x1f', kind, code, display, coalesce(target_system, ''), coalesce(target_code, ''),
+                coalesce(target_display, '')),
+            E'\\x1e' ORDER BY kind COLLATE "C", code COLLATE "C")
+        FROM local_codes WHERE retired_at IS NULL
+    ), ''), 'UTF8')), 'hex')
+"""
+
+
+def terminology_version(session: Session) -> str:
+    """Of what is loaded now: 12 hex digits of the SHA-256 over the active releases (system, version, fingerprint) and the
+    current local codes. One query of some milliseconds: a worker can ask between two jobs."""
+    return str(session.scalar(text(_VERSION)))[:12]
+
+
+def lexicon_from(session: Session) -> Lexicon:
+    """All entries of the active releases as one, and the local codes.
+
+    Raises: Unavailable when no release is active, or when they change faster than they can be read.
+    """
+    for _ in range(3):
+        version = terminology_version(session)
+        entries = merge(_entries(session))
+        local = _local(session)
+        if not entries:
+            raise Unavailable("no terminology is loaded; run `hyojun import-terminology starter`")
+        # Another process may have made another release active meanwhile; then tables of two moments are mixed here.
+        if terminology_version(session) == version:
+            return Lexicon(entries, version, local=local)
+    raise Unavailable("the terminology is being changed; try again")
+
+
+def _entries(session: Session) -> Iterator[Entry]:
+    columns = (CodeSystemRelease.id, CodeSystemRelease.kind, CodeSystemRelease.system)
+    releases = session.execute(select(*columns).where(CodeSystemRelease.active)).all()
+    for release in sorted(releases, key=lambda row: (_ORDER.get(row.kind, len(_ORDER)), row.system)):
+        yield from _of_release(session, release.id)
+
+
+def _of_release(session: Session, release: UUID) -> Iterator[Entry]:
+    # As text and through orjson: the database's own JSON reading makes decimals, of which there are none here.
+    rows = session.connection().execute(
+        text("SELECT display, properties::text FROM concepts WHERE release_id = :id ORDER BY id"),
+        {"id": release},
+        execution_options={"stream_results": True, "yield_per": 2000},
+    )
+    for display, properties in rows:
+        if entry := _entry(display, orjson.loads(properties)):
+            yield entry
+
+
+def _entry(display: str, properties: dict[str, Any]) -> Entry | None:
+    kind = _KINDS.get(properties["kind"] or "")
+    if kind is None:
+        return None
+    codings = [Coding(**coding) for coding in properties["codings"]]
+    return Entry(kind, display, tuple(properties["names"]), codings, properties["facts"])
+
+
+def _local(session: Session) -> list[LocalEntry]:
+    rows = session.scalars(
+        select(LocalCode).where(LocalCode.retired_at.is_(None)).order_by(LocalCode.kind, LocalCode.code)
+    )
+    return [
+        LocalEntry(
+            Kind(row.kind), row.code, row.display,
+            Coding(system=row.target_system, code=row.target_code, display=row.target_display)
+            if row.target_system is not None and row.target_code is not None and row.target_display is not None
+            else None,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def load_starter(session: Session) -> bool:
+    """Makes the starter tables of this version the active ones; the caller's transaction makes it all or nothing.
+
+    False: they are already. Starters of other versions stay, out of use.
+    """
+    version = starter_version()
+    session.execute(select(func.pg_advisory_xact_lock(IMPORT_LOCK)))
+    stored = session.scalars(
+        select(CodeSystemRelease).where(
+            CodeSystemRelease.system == STARTER_SYSTEM,
+            CodeSystemRelease.version == version,
+            CodeSystemRelease.state == ImportState.READY,
+        )
+    ).one_or_none()
+    if stored is not None and stored.active:
+        return False
+    session.execute(
+        update(CodeSystemRelease)
+        .where(CodeSystemRelease.system == STARTER_SYSTEM, CodeSystemRelease.active)
+        .values(active=False)
+    )
+    if stored is None:
+        rows = [_row(entry) for entry in starter_entries()]
+        stored = CodeSystemRelease(
+            system=STARTER_SYSTEM, version=version, fingerprint=version, kind=STARTER, concepts=len(rows)
+        )
+        session.add(stored)
+        session.flush()
+        session.execute(insert(Concept), [row | {"release_id": stored.id} for row in rows])
+    stored.state = ImportState.READY
+    stored.active = True
+    session.flush()
+    log.info("starter terminology imported", extra={"version": version, "concepts": stored.concepts})
+    return True
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    names, facts = list(entry.names), entry.properties
+    return {
+        "code": entry.codings[0].code if entry.codings else "",
+        "display": entry.display,
+        "kana": facts.get("kana") or None,
+        "search_text": " ".join(dict.fromkeys(key(name) for name in names)),
+        "properties": {
+            "kind": entry.kind,
+            "names": names,
+            "codings": [coding.model_dump(exclude_none=True) for coding in entry.codings],
+            "facts": facts,
+        },
+    }
