@@ -22,8 +22,8 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def json_loads(text: str | bytes) -> Any:
-    """Numbers with a fraction or an exponent become Decimal."""
-    return json.loads(text, parse_float=Decimal)
+    """Numbers with a fraction or an exponent become Decimal, and so do whole ones too long for `json_dumps` as int."""
+    return json.loads(text, parse_float=Decimal, parse_int=lambda digits: (Decimal if len(digits) > 18 else int)(digits))
 
 
 def json_dumps(value: Any) -> str:

@@ -23,7 +23,7 @@ _TEXTS = (
     "2型糖尿病（2015年〜）、高血圧症、HbA1c 7.2%",
     "アムロジピンOD錠5mg 1回1錠 1日1回朝食後 28日分",
     "HBs抗原 陰性、HCV抗体 陰性。ペニシリンで発疹。父：胃癌",
-    "AST 24 U/L ALT 31 U/L CRP 0.12 mg/dL\t(2+) \\ \" {}",
+    'AST 24 U/L ALT 31 U/L CRP 0.12 mg/dL\t(2+) \\ " {}',
 )
 
 
@@ -83,9 +83,7 @@ def write_like(source: Path, path: Path, seed: int = 1, spread: float = 2.0) -> 
         else:
             deviation = spread / np.sqrt(shape[-1]) if len(shape) > 1 else 0.3
             drawn = random.normal(0, deviation, shape).astype(np.float32)
-        writer.add_tensor(
-            tensor.name, gguf.quants.quantize(drawn, tensor.tensor_type), raw_dtype=tensor.tensor_type
-        )
+        writer.add_tensor(tensor.name, gguf.quants.quantize(drawn, tensor.tensor_type), raw_dtype=tensor.tensor_type)
     return _close(writer, path)
 
 

@@ -1,9 +1,9 @@
 r"""A note -> the llguidance grammar of everything that may be written about it (`form` says what that looks like).
 
 - The note's lines are literals: they are replayed, never sampled.
-- A free field is a run of whole chunks of its own line (`%regex {"substring_chunks": …}`), not empty, no space at its
-  ends. `date` and `days` may also be date-like or supply-like pieces of the lines above: the head of a table, a heading
-  such as 退院時処方（14日分）.
+- A free field is a run of whole chunks of its own line (`%regex {"substring_chunks": …}`), not empty, with no space and
+  no control character at its ends. `date` and `days` may also be date-like or supply-like pieces of the lines above: the
+  head of a table, a heading such as 退院時処方（14日分）.
 - Labels come from the closed lists of `schemas.statement`.
 - Laboratory results and infections are offered only on lines where a result can stand.
 
@@ -44,10 +44,17 @@ _SUPPLY = re.compile(r"[0-9]{1,3}\s*(?:日分|日間|TD|週間分|週間|日)")
 # A result is a number or one of the signs and words of a qualitative result.
 _RESULT = re.compile(r"[0-9+\-±陽陰型]|neg|pos|nd|反応|検出", re.IGNORECASE)
 
+# Fields are seen as JSON writes them. An escape is one character: the t of an escaped tab is no letter.
+_ANY = r"([^\\\n]|\\u[0-9a-f]{4}|\\[^u\n])*"
+_NO_EDGE = r"\s\p{Cc}\\"
+"""What a field neither begins nor ends with: spaces and controls. The escapes among them begin with a backslash, ..."""
+_SIGN = r'\\["\\]'
+"""... which here are a quotation mark and a backslash, and may stand anywhere."""
+
 # What names and results must look like, so that a weak model cannot take 6 or 令和3年 for a disease.
 # llguidance 1.9.1 does not see that an intersection has become empty: it offers a way on, is stuck behind it and breaks
 # off (has_pending_lexeme_bytes). So a shape may only ask for what its first character decides, or for what is sure to
-# come: the chunks that a name is made of end with the last letter of the line, and every other run ends without a space.
+# come: the chunks that a name is made of end with the last letter of the line, and all chunks with one that can be last.
 _DATE_SIGNS = "年月日元頃"
 _CLOSERS = ")]】」』〉》>、。,.;:=-"
 _IS_DATE = (
@@ -57,7 +64,9 @@ _IS_DATE = (
 _RESULT_START = r"0-9<>≦≧≤≥+\-−±ー▲弱強擬疑陽陰保判検反NnPpABO"
 _STARTS_RESULT = re.compile(f"[{_RESULT_START}]")
 SHAPES = {
-    "NAME_SHAPE": r"[^ \u{3000}" + re.escape(_CLOSERS).replace("/", "\\/") + r"]([^\n]*[^ \u{3000}])?",
+    "TEXT_SHAPE": f"([^{_NO_EDGE}]|{_SIGN})({_ANY}([^{_NO_EDGE}]|{_SIGN}))?",
+    "NAME_SHAPE": f"([^{_NO_EDGE}{re.escape(_CLOSERS)}]|{_SIGN})({_ANY}([^{_NO_EDGE}]|{_SIGN}))?",
+    "HOLDS_A_LETTER": rf"{_ANY}[\p{{L}}--[{_DATE_SIGNS}]]{_ANY}",
     "NOT_DATE": _IS_DATE,
     "RESULT_SHAPE": rf"[{_RESULT_START}][^\n]*",
 }
@@ -83,7 +92,8 @@ class Writing:
 
 
 def literal(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    # JSON leaves U+007F as it is, and llguidance's reader of grammars refuses it.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 PLAIN = Writing(fragment=literal, replay=literal, marks=False)
@@ -146,7 +156,7 @@ def _line_rules(index: int, line: Line, above: list[str], writing: Writing) -> l
     """The rules of one line's statements; none where nothing in it can be a name."""
     spans = [(start, end) for start, end, _ in line.mentions]
     pieces = [line.text[start:end] for start, end in chunks(line.text, spans)]
-    while pieces and not pieces[-1].strip():
+    while pieces and not _can_be_last(pieces[-1]):
         pieces.pop()
     last = max((at for at, piece in enumerate(pieces) if _holds_a_letter(piece)), default=-1)
     if last < 0:
@@ -157,8 +167,8 @@ def _line_rules(index: int, line: Line, above: list[str], writing: Writing) -> l
     rules = [
         f"C{index}: {_substring(pieces)}",
         f"P{index}: {_substring(pieces[: last + 1])}",
-        f"TEXT{index}: C{index} & /[^ \u3000]([^\\n]*[^ \u3000])?/",
-        f"NAME{index}: P{index} & NAME_SHAPE & NOT_DATE & {_HOLDS_A_LETTER}",
+        f"TEXT{index}: C{index} & TEXT_SHAPE",
+        f"NAME{index}: P{index} & NAME_SHAPE & NOT_DATE & HOLDS_A_LETTER",
     ]
     names = dict.fromkeys(Field, f"TEXT{index}") | {Field.NAME: f"NAME{index}"}
     if numbered:
@@ -179,7 +189,8 @@ def _line_rules(index: int, line: Line, above: list[str], writing: Writing) -> l
     return [*rules, f"s{index}: " + " | ".join(_statement(kind, names, writing) for kind in kinds)]
 
 
-_HOLDS_A_LETTER = rf"/[^\n]*[\p{{L}}--[{_DATE_SIGNS}]][^\n]*/"
+def _can_be_last(piece: str) -> bool:
+    return not piece[-1].isspace() and unicodedata.category(piece[-1]) != "Cc"
 
 
 def _holds_a_letter(piece: str) -> bool:

@@ -6,7 +6,7 @@ Source of the REST rules: https://hl7.org/fhir/R4/http.html (create, read, mime-
 import base64
 import binascii
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ _TASK_STATUS = {
 CAPABILITIES_DATE = "2026-11-22"
 """When what `/fhir/metadata` says last changed."""
 READABLE = (
-    "AllergyIntolerance", "Condition", "DocumentReference", "FamilyMemberHistory", "MedicationRequest",
+    "AllergyIntolerance", "Condition", "DocumentReference", "Encounter", "FamilyMemberHistory", "MedicationRequest",
     "MedicationStatement", "Observation", "Organization", "Patient", "Practitioner", "Provenance", "Specimen",
 )  # fmt: skip
 """Types that a conversion can write; `Task` is the view of a job."""
@@ -87,19 +87,20 @@ def fhir_router(database: Database, version: str) -> APIRouter:
 
     @router.get("/{resource_type}/{resource_id}")
     def read(request: Request, resource_type: str, resource_id: str) -> Response:
-        """The newest version, with its weak ETag."""
+        """The newest version as it was stored, its number added as meta.versionId; with its weak ETag."""
         check_fhir_format(request)
         if resource_type not in READABLE:
             raise NotFound("this server has no resources of that type")
         with database.session_scope() as session:
             stored = results.get_resource(session, resource_type, resource_id)
         etag = f'W/"{stored.version}"'
-        headers = {"ETag": etag, "Last-Modified": format_datetime(stored.created_at, usegmt=True)}
+        # Of a resource that states no instant of its own, the instant of its storage.
+        meta = {"lastUpdated": _instant(stored.created_at)} | (_at(stored.content, "meta") or {})
+        changed = _moment(meta["lastUpdated"]) or stored.created_at
+        headers = {"ETag": etag, "Last-Modified": format_datetime(changed.astimezone(UTC), usegmt=True)}
         if etag in (part.strip() for part in request.headers.get("if-none-match", "").split(",")):
             return Response(status_code=304, headers=headers)
-        meta = stored.content.get("meta", {})
-        meta = {**meta, "versionId": str(stored.version), "lastUpdated": _instant(stored.created_at)}
-        return fhir_response({**stored.content, "meta": meta}, 200, headers)
+        return fhir_response(stored.content | {"meta": meta | {"versionId": str(stored.version)}}, 200, headers)
 
     return router
 
@@ -316,6 +317,15 @@ def _capabilities(version: str) -> dict[str, Any]:
         "format": ["application/fhir+json", "json"],
         "rest": [{"mode": "server", "resource": [*types, {"type": "Task", "interaction": [{"code": "read"}]}]}],
     }
+
+
+def _moment(written: Any) -> datetime | None:
+    """A FHIR instant as a time; None for what is none (a leap second is one that Python does not have)."""
+    try:
+        moment = datetime.fromisoformat(written)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _instant(at: datetime) -> str:

@@ -247,7 +247,7 @@ def test_a_very_long_line_is_held_by_the_grammar() -> None:
         assert accepts([Line(0, line)], text) is allowed
 
 
-@pytest.mark.parametrize("text", [" 2 ", "1", "。", "令和3年", "-", "咳", "K", "①", "\u200b", "+7", "a"])
+@pytest.mark.parametrize("text", [" 2 ", "1", "。", "令和3年", "-", "咳", "K", "①", "\u200b", "+7", "a", "a\t", "\t\"a", "\x7f癌\x01"])
 def test_nothing_is_offered_that_cannot_be_finished(text: str) -> None:
     source = grammar.build(note("前置き", text), grammar.PLAIN)
     for seed in range(12):
@@ -280,3 +280,30 @@ def test_a_grammar_that_cannot_be_enforced_is_refused_without_the_note() -> None
     with pytest.raises(InvalidInput) as caught:
         grammar.check('start: undefined_rule "糖尿病"')
     assert "糖尿病" not in str(caught.value)
+
+
+def test_a_reference_range_is_never_offered() -> None:
+    text = "K 5.2 mEq/L H (3.5-5.0)"
+    assert one(text, row(Kind.LAB, name="K", value="5.2", unit="mEq/L", flag="H"))
+    for kind in Kind:
+        assert Field.REFERENCE not in FIELDS[kind]
+    assert not one(text, '{"kind":"lab","name":"K","value":"5.2","reference":"3.5-5.0"}\n')
+    assert not one(text, '{"kind":"infection","name":"K","value":"5.2","reference":"3.5-5.0"}\n')
+    assert Field.REFERENCE.value not in grammar.build(note(text), grammar.PLAIN).replace(text, "")
+    assert not any(Field.REFERENCE.value in fragment for fragment in form.all_fragments())
+    # A statement that has one is written without it: training and storage of what a model wrote know FIELDS alone.
+    with_range = form.Written(0, Kind.LAB, {Field.NAME: "K", Field.VALUE: "5.2", Field.REFERENCE: "3.5-5.0"})
+    assert "".join(part for part, _ in form.parts(with_range)) == row(Kind.LAB, name="K", value="5.2")
+
+
+@pytest.mark.parametrize("name", ["\t6800", "6800\t", "\t", "WBC\t", "\tWBC", "\x01WBC", "\x7fWBC", "\u00a0WBC"])
+def test_the_letter_of_an_escape_is_no_letter_and_no_field_ends_with_a_tab(name: str) -> None:
+    line = "a\tWBC\t6800\t\x01WBC\x7fWBC\u00a0WBC\t"
+    assert one(line, row(Kind.LAB, name="WBC\t6800\t\x01WBC"))
+    assert not one(line, row(Kind.LAB, name=name))
+    assert not one(line, row(Kind.LAB, name="WBC", unit=name))
+
+
+def test_every_control_character_can_stand_in_a_note() -> None:
+    for code in [*range(1, 0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0)]:
+        assert one(f"Na{chr(code)}140", row(Kind.LAB, name="Na", value="140")), hex(code)
