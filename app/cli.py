@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.commands import read_settings
+from app.commands import export, local_codes, profiles, read_settings, terminology
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
 from app.settings import Settings
@@ -108,11 +108,23 @@ def convert(
 
 
 def _load_converter(settings: Settings) -> Any:
+    """With DATABASE_URL the tables are those in use there; without, the ones that come with Hyojun."""
     from app.pipeline import Converter
     from app.terminology.entries import starter_entries, starter_version
     from app.terminology.matching import Lexicon
 
-    return Converter.load(settings, Lexicon(starter_entries(), starter_version()))
+    if settings.database_url is None:
+        return Converter.load(settings, Lexicon(starter_entries(), starter_version()))
+    from app.db import Database
+    from app.terminology.importers import lexicon_from
+
+    database = Database(settings.database_url)
+    try:
+        with database.session_scope() as session:
+            lexicon = lexicon_from(session)
+    finally:
+        database.dispose()
+    return Converter.load(settings, lexicon)
 
 
 @app.command()
@@ -183,20 +195,12 @@ def migrate() -> None:
     db.migrate(url)
 
 
-@app.command("import-terminology")
-def import_terminology(what: Annotated[str, typer.Argument(help="`starter`: the tables shipped with Hyojun.")]) -> None:
-    """Loads a terminology into DATABASE_URL; done at once if it is there already."""
-    if what != "starter":
-        raise typer.BadParameter("only `starter` is known")
-    settings = read_settings()
-    url = settings.require_database_url()
-    from app.db import Database
-    from app.terminology.importers import load_starter
-
-    configure(settings.log_level)
-    with Database(url).session_scope() as session:
-        changed = load_starter(session)
-    typer.echo("imported" if changed else "there already")
+app.command("import-terminology")(terminology.import_terminology)
+app.command("import-profiles")(profiles.import_profiles)
+app.command("profiles")(profiles.profiles)
+app.add_typer(terminology.terminology, name="terminology")
+app.add_typer(local_codes.local_codes, name="local-codes")
+app.add_typer(export.app, name="export")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from app.errors import InvalidInput
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
-from schemas.coding import Candidate
+from schemas.coding import Candidate, Coding
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
@@ -39,6 +39,16 @@ class Options(Protocol):
     def facility_name(self) -> str | None: ...
     @property
     def institution_number(self) -> str | None: ...
+    @property
+    def facility_address(self) -> str | None: ...
+    @property
+    def facility_phone(self) -> str | None: ...
+    @property
+    def patient_id_oid(self) -> str | None: ...
+    @property
+    def profiles_file(self) -> Path: ...
+    @property
+    def coding_min_score(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -66,25 +76,40 @@ class Conversion:
 
 
 class Converter:
-    """A loaded model, the loaded tables and the facility: converts notes one at a time."""
+    """A loaded model, the loaded tables, the official profiles where they were imported, and the facility: converts
+    notes one at a time."""
 
-    def __init__(self, reader: NoteReader, lexicon: Lexicon, options: Options) -> None:
+    def __init__(
+        self, reader: NoteReader, lexicon: Lexicon, options: Options, profiles: fhir.Profiles | None = None
+    ) -> None:
         self.reader = reader
         self.lexicon = lexicon
-        number = options.institution_number
-        self._facility = fhir.Facility(number=number) if number else None
-        self._sender = ssmix2.Facility(name=options.facility_name or "", institution_number=number)
+        self.profiles = profiles
+        self._min_score = options.coding_min_score
+        number, name = options.institution_number, options.facility_name
+        self._facility = fhir.Facility(
+            number=number,
+            name=name,
+            address=options.facility_address,
+            phone=options.facility_phone,
+            patient_id_oid=options.patient_id_oid,
+        )
+        self._sender = ssmix2.Facility(name=name or "", institution_number=number)
 
     @classmethod
     def load(cls, options: Options, lexicon: Lexicon) -> "Converter":
-        """Opens the model; slow, so once a process. Raises Unavailable, InvalidInput."""
+        """Opens the model and, if it is there, the file of profiles; slow, so once a process.
+
+        Raises Unavailable, InvalidInput.
+        """
+        profiles = fhir.Profiles.open(options.profiles_file) if options.profiles_file.is_file() else None
         reader = NoteReader.open(
             options.model_path,
             context_tokens=options.model_context_tokens,
             threads=options.model_threads,
             gpu_layers=options.model_gpu_layers,
         )
-        return cls(reader, lexicon, options)
+        return cls(reader, lexicon, options, profiles)
 
     def convert(self, note: ChartNote, *, source: str, earlier: Sequence[Record] = ()) -> Conversion:
         """One note. `source`: the sending system; with the note's id it makes every id of the output repeatable.
@@ -101,15 +126,16 @@ class Converter:
         statements = scopes.distribute(reading.lines, statements, fold)
         statements, unlikely = standardize.plausible(statements, self.lexicon)
         unread = standardize.unread_allergies(note.text, mentions, statements)
-        records, coded = standardize.records(statements, note.date, self.lexicon)
+        records, coded = standardize.records(statements, note.date, self.lexicon, self._min_score)
+        department = self.lexicon.department(note.department)
         run = self._run(reading, started)
-        resources, built = self._resources(note, records, run, started)
+        resources, built = self._resources(note, records, department, run, started)
         bundle = fhir.collection(note, resources, started)
-        checked = fhir.check(bundle, text=note.text)
+        checked = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=self.lexicon.lab_displays)
         if held := _faulty(bundle, checked):
             passed = [r for r in resources if (r["resourceType"], r["id"]) not in held]
             bundle = fhir.collection(note, passed, started)
-        messages, sent = self._messages(note, records, earlier, source, started)
+        messages, sent = self._messages(note, records, department, earlier, source, started)
         return Conversion(
             run=run,
             # The tables know an allergen's category better than the model: the record's statement has it.
@@ -125,13 +151,14 @@ class Converter:
 
     def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:
         """Records of statements that were extracted before, given with the date of their note."""
-        return [r for day, statements in notes for r in standardize.records(statements, day, self.lexicon)[0]]
+        return [r for day, statements in notes for r in standardize.records(statements, day, self.lexicon, self._min_score)[0]]
 
     def _run(self, reading: Reading, started: datetime) -> dict[str, Any]:
         return {
             "id": str(uuid.uuid4()),
             **self.reader.fingerprints.as_dict(),
             "terminology": self.lexicon.version,
+            "profiles": self.profiles.fingerprint if self.profiles else None,
             "version": __version__,
             "seed": 0,
             "prompt_tokens": reading.prompt_tokens + reading.forced_tokens,
@@ -141,17 +168,30 @@ class Converter:
         }
 
     def _resources(
-        self, note: ChartNote, records: Sequence[Record], run: dict[str, Any], recorded: datetime
+        self,
+        note: ChartNote,
+        records: Sequence[Record],
+        department: Coding | None,
+        run: dict[str, Any],
+        recorded: datetime,
     ) -> tuple[list[dict[str, Any]], list[Issue]]:
         source = fhir.ProvenanceSource(
             run_id=run["id"],
             software_version=__version__,
             **{key: run[key] for key in ("model", "prompt", "grammar", "terminology")},
         )
-        return fhir.build_resources(note, records, facility=self._facility, run=source, recorded=recorded)
+        return fhir.build_resources(
+            note, records, facility=self._facility, department=department, run=source, recorded=recorded
+        )
 
     def _messages(
-        self, note: ChartNote, records: Sequence[Record], earlier: Sequence[Record], source: str, sent_at: datetime
+        self,
+        note: ChartNote,
+        records: Sequence[Record],
+        department: Coding | None,
+        earlier: Sequence[Record],
+        source: str,
+        sent_at: datetime,
     ) -> tuple[list[ssmix2.Message], list[Issue]]:
         """The note's SS-MIX2 messages; one that cannot be written becomes an issue and does not stop the others."""
         key = hashlib.sha256(f"{source}\0{note.id}".encode()).hexdigest()
@@ -168,21 +208,24 @@ class Converter:
             return hashlib.sha256(part.encode()).hexdigest()[:20]
 
         common: dict[str, Any] = {"sent_at": sent_at}
+        sender = replace(
+            self._sender, department_code=department.code if department else None, department_name=note.department
+        )
         patient_wide: dict[str, Any] = {**common, "key_of": key_of, "earlier": earlier}
         found: list[ssmix2.Message] = []
         issues: list[Issue] = []
         steps = (
-            lambda: [ssmix2.patient_message(note, self._sender, control_id=control(), **common)],
-            lambda: [ssmix2.allergy_message(note, records, self._sender, control_id=control(), **patient_wide)],
-            lambda: [ssmix2.diagnosis_message(note, records, self._sender, control_id=control(), **patient_wide)],
+            lambda: [ssmix2.patient_message(note, sender, control_id=control(), **common)],
+            lambda: [ssmix2.allergy_message(note, records, sender, control_id=control(), **patient_wide)],
+            lambda: [ssmix2.diagnosis_message(note, records, sender, control_id=control(), **patient_wide)],
             lambda: [
                 ssmix2.prescription_message(
-                    note, records, self._sender, order=order, control_id=control(), **common
+                    note, records, sender, order=order, control_id=control(), **common
                 )
             ],
             lambda: list(
                 ssmix2.result_messages(
-                    note, records, self._sender, order=order, control_ids=iter(control, ""), **common
+                    note, records, sender, order=order, control_ids=iter(control, ""), **common
                 )
             ),
         )

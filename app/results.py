@@ -85,7 +85,7 @@ def note_record(session: Session, note_id: UUID) -> dict[str, Any]:
         "id": note.id,
         "source": note.source,
         "received_at": note.received_at,
-        "note": chart_note(note).model_dump(mode="json"),
+        "note": chart_note(note).model_dump(mode="json", exclude_none=True),
         "jobs": [dict(row) for row in session.execute(newest).mappings()],
     }
 

@@ -162,7 +162,7 @@ def _load_pipeline(settings: Settings, database: Database) -> Convert:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
     from app.results import patient_statements
-    from app.terminology.importers import lexicon_from
+    from app.terminology.importers import lexicon_from, terminology_version
 
     with database.session_scope() as session:
         lexicon = lexicon_from(session)
@@ -171,6 +171,10 @@ def _load_pipeline(settings: Settings, database: Database) -> Convert:
     def convert(note: ChartNote, *, source: str) -> Conversion:
         with database.session_scope() as session:
             others = patient_statements(session, source, note.patient.id, besides=note.id)
+            # A release that was imported or taken back since, and local codes that were edited.
+            if terminology_version(session) != converter.lexicon.version:
+                converter.lexicon = lexicon_from(session)
+                log.info("terminology loaded anew", extra={"version": converter.lexicon.version})
         return converter.convert(note, source=source, earlier=converter.records(others))
 
     return convert
