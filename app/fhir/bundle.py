@@ -25,7 +25,8 @@ def collection(note: ChartNote, resources: Sequence[Json], timestamp: datetime) 
     """Bundle of type collection: Patient, DocumentReference, then the others in their order.
 
     Every `Type/id` reference to a resource of the Bundle becomes its `urn:uuid:` fullUrl. A Provenance keeps those of
-    its targets that are in the Bundle (a resource with an error is held back). The arguments stay as they are. Raises InvalidInput for a timestamp without zone.
+    its targets that are in the Bundle (a resource with an error is held back). The arguments stay as they are.
+    Raises InvalidInput for a timestamp without zone.
     """
     urls = {f"{r['resourceType']}/{r['id']}": f"urn:uuid:{r['id']}" for r in resources}
     ranked = sorted(filter(None, (_present(r, urls) for r in resources)), key=lambda r: _rank(r["resourceType"]))

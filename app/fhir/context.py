@@ -92,6 +92,8 @@ class NoteContext:
         self.document = f"DocumentReference/{self.ids.document}"
         self.day = note.date.isoformat()
         self.department = department_concept(note.department, department)
+        self.patient_ecs = False
+        """Does the note's Patient claim JP_Patient_eCS? Known once it is built."""
         self._issues: dict[Issue, None] = {}
         self._gaps: Counter[tuple[str, str]] = Counter()
         self._keys: Counter[str] = Counter()
@@ -128,10 +130,14 @@ class NoteContext:
         self._gaps[f"{element}: {why}", _NOT_FOR_DOCUMENT] += 1
 
     def ecs(self, resource_type: str) -> bool:
-        """May a resource of a record claim its JP-CLINS profile? Each demands the identifier that `number` begins."""
+        """May a resource of a record claim its JP-CLINS profile? Each demands the identifier that `number` begins, and
+        a patient who obeys JP_Patient_eCS."""
         if self.number is None:
             self.not_ecs(f"{resource_type}.identifier", "institution number of the facility is missing")
-        return self.number is not None
+        elif not self.patient_ecs:
+            who = "patient" if resource_type == "AllergyIntolerance" else "subject"
+            self.not_ecs(f"{resource_type}.{who}", "the Patient lacks what JP-CLINS demands of it")
+        return self.number is not None and self.patient_ecs
 
     # --- pieces of a record's resource ---
 

@@ -69,6 +69,7 @@ def patient(ctx: NoteContext) -> Json:
     ]
     for element, why in missing:
         ctx.not_ecs(element, why)
+    ctx.patient_ecs = not missing
     identifiers = [{"system": system or codes.PATIENT_ID, "value": person.id}]
     if person.insurance_id:
         identifiers.append({"system": codes.INSURANCE_MEMBER, "value": person.insurance_id})

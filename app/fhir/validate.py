@@ -1,13 +1,14 @@
-"""Is a resource right? Structure by fhir.resources, and the rules that it lets pass.
+"""Is a resource right? The one face of all checks: structure, profiles where they are loaded, and our own rules.
 
 fhir.resources has no R4; its R4B classes equal R4 for every resource written here. It checks structure and formats but
-no binding, no invariant, no reference and no code. Profiles are not checked here.
+no binding, no invariant, no reference and no code. Without profiles the few rules below stand in for them.
 """
 
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,13 @@ from fhir.resources.R4B import get_fhir_model_class
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InvalidInput
-from app.fhir import codes
+from app.fhir import codes, rules
 from app.fhir.elements import Json
+from app.fhir.findings import Findings, once
+from app.fhir.profiles import Profiles
 from schemas.issue import Issue, IssueType, Severity
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 # Required bindings of R4 (value sets of the same names); path from the resource, [] for every item of a list.
@@ -60,22 +64,50 @@ _CODES: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 
-def check(resource: Json, *, text: str | None = None) -> list[Issue]:
+# The definitions of R4 come in one package; one of them tells whether it is loaded.
+_BASE_PROBE = "http://hl7.org/fhir/StructureDefinition/Patient"
+
+
+def check(
+    resource: Json,
+    *,
+    text: str | None = None,
+    profiles: Profiles | None = None,
+    lab: rules.LabTable | None = None,
+) -> list[Issue]:
     """Everything wrong with a resource or Bundle, empty when nothing is; never raises for bad content.
 
-    `text`: the note, for the bounds of evidence; a Bundle brings its own in its DocumentReference. Issues name the
-    FHIRPath of the place and never a value.
+    `text`: the note, for the bounds of evidence; a Bundle brings its own in its DocumentReference. `profiles`: the
+    publishers' definitions; with them the resource is also checked against its base definition and the profiles that it
+    claims. `lab`: (system, code) -> FHIR識別名 of the loaded laboratory table; without one the codes of laboratory items
+    are not looked up. Issues name the path of the place and never a value; one fault is reported once.
     """
-    found = _Findings()
+    found = Findings()
+    kind = _type(resource)
+    if profiles is not None and not profiles.knows(_BASE_PROBE):
+        profiles = None  # without the definitions of R4 every resource would be of an unknown type
     try:
-        if resource.get("resourceType") == "Bundle":
-            _check_bundle(resource, text, found)
+        known = _known_codings(resource, kind, profiles) if lab is not None and profiles is not None else ()
+        context = _Context(lab=lab, known=frozenset(known), profiled=profiles is not None)
+        if kind == "Bundle":
+            _check_bundle(resource, text, context, found)
+            if rules.BUNDLE_PROFILE in rules.claims(resource):
+                found.take(rules.one_type(resource))
+                if profiles is None or not profiles.knows(rules.BUNDLE_PROFILE):
+                    found.take(rules.bundle(resource))
         else:
-            _check_resource(resource, _type(resource), found)
-            _check_evidence(resource, _type(resource), None if text is None else len(text), found)
+            _check_resource(resource, kind, context, found)
+            _check_evidence(resource, kind, None if text is None else len(text), found)
+        by_profile = profiles.check(resource, own=(f"{codes.LOCAL}/",)) if profiles is not None else []
     except RecursionError:
-        found.add(IssueType.STRUCTURE, _type(resource), "nested too deep")
-    return found.issues
+        found.add(IssueType.STRUCTURE, kind, "nested too deep")
+        return found.issues
+    return once(found, by_profile)
+
+
+def held_back(issues: Iterable[Issue]) -> bool:
+    """Do these findings forbid to release what they are about? Any error does; warnings are for a person to weigh."""
+    return any(issue.severity in (Severity.ERROR, Severity.FATAL) for issue in issues)
 
 
 def assert_known_codes(resource: Json, allowed: set[tuple[str, str]]) -> None:
@@ -83,7 +115,7 @@ def assert_known_codes(resource: Json, allowed: set[tuple[str, str]]) -> None:
     the closed lists and dummy codes of the standards: a code may come from a table only."""
     unknown = [
         path
-        for path, coding in _codings(resource, _type(resource))
+        for path, coding in rules.codings(resource, _type(resource))
         if (key := (str(coding.get("system")), str(coding.get("code")))) not in allowed
         and key not in codes.CLOSED
         and not (key[0] == codes.LOCAL_LAB and codes.LOCAL_LAB_CODE.fullmatch(key[1]))
@@ -92,12 +124,20 @@ def assert_known_codes(resource: Json, allowed: set[tuple[str, str]]) -> None:
         raise InvalidInput(f"codes that no table holds: {', '.join(unknown)}")
 
 
-class _Findings:
-    def __init__(self) -> None:
-        self.issues: list[Issue] = []
+@dataclass(frozen=True, slots=True)
+class _Context:
+    lab: rules.LabTable | None
+    known: frozenset[str]
+    """Paths of codings that a loaded code system has."""
+    profiled: bool
+    """Are the base definitions of R4 loaded? Then they check what the rules for lack of them would."""
 
-    def add(self, code: IssueType, path: str, what: str, severity: Severity = Severity.ERROR) -> None:
-        self.issues.append(Issue(severity=severity, code=code, text=f"{path}: {what}"))
+
+def _known_codings(resource: Json, kind: str, profiles: Profiles) -> Iterator[str]:
+    for path, coding in rules.codings(resource, kind):
+        system, code = coding.get("system"), coding.get("code")
+        if isinstance(system, str) and isinstance(code, str) and profiles.vocabulary.has_code(system, code):
+            yield path
 
 
 def _type(resource: Json) -> str:
@@ -120,16 +160,29 @@ def _model(resource_type: str) -> type[BaseModel] | None:
 # --- one resource ----------------------------------------------------------------------------------------------------
 
 
-def _check_resource(resource: Json, path: str, found: _Findings) -> None:
-    _check_structure(resource, path, found)
-    _check_empty(resource, path, found)
-    _check_codes(resource, path, found)
-    for where, coding in _codings(resource, path):
-        for part in ("system", "code", "display"):
+def _check_resource(resource: Json, path: str, context: _Context, found: Findings) -> None:
+    _check_structure(resource, path, context, found)
+    _check_empty(resource, path, context, found)
+    for where, coding in rules.codings(resource, path):
+        for part in ("system", "code") if context.profiled else ("system", "code", "display"):
             if not isinstance(value := coding.get(part), str) or not value.strip():
                 # FHIR allows a code without display; the eCS profiles do not.
                 severity = Severity.WARNING if part == "display" else Severity.ERROR
                 found.add(IssueType.REQUIRED, f"{where}.{part}", "missing or blank", severity)
+    if _is_result(resource) and "dataAbsentReason" not in resource and not _has_value(resource):
+        found.add(IssueType.BUSINESS_RULE, path, "clins-value a value or a dataAbsentReason")
+    found.take(rules.dummy_displays(resource, path))
+    if resource.get("resourceType") == "Observation":
+        found.take(rules.laboratory(resource, path, context.lab, context.known))
+    elif resource.get("resourceType") == "MedicationRequest":
+        found.take(rules.prescription(resource, path))
+    if not context.profiled:
+        _check_without_profiles(resource, path, found)
+
+
+def _check_without_profiles(resource: Json, path: str, found: Findings) -> None:
+    """The rules of R4 that matter most, for lack of its definitions."""
+    _check_codes(resource, path, found)
     for key, (rule, holds) in _INVARIANTS.get(str(resource.get("resourceType")), {}).items():
         if not holds(resource):
             found.add(IssueType.BUSINESS_RULE, path, f"{key} {rule}")
@@ -140,12 +193,15 @@ def _check_resource(resource: Json, path: str, found: _Findings) -> None:
     for where, reference in _references(resource, path):
         if reference.startswith("#") and reference not in contained:
             found.add(IssueType.NOT_FOUND, where, "no such contained resource")
+    if resource.get("resourceType") == "Patient":
+        found.take(rules.patient(resource, path))
 
 
-def _check_structure(resource: Json, path: str, found: _Findings) -> None:
+def _check_structure(resource: Json, path: str, context: _Context, found: Findings) -> None:
     model = _model(resource["resourceType"]) if isinstance(resource.get("resourceType"), str) else None
     if model is None:
-        found.add(IssueType.STRUCTURE, path, "not a resource type of FHIR R4")
+        if not context.profiled:  # R4B lacks 18 resource types of R4 that the walk knows
+            found.add(IssueType.STRUCTURE, path, "not a resource type of FHIR R4")
         return
     for inner, part in enumerate(_list(resource.get("contained"))):
         if not isinstance(name := part.get("resourceType"), str) or _model(name) is None:
@@ -160,26 +216,31 @@ def _check_structure(resource: Json, path: str, found: _Findings) -> None:
             kind = IssueType.REQUIRED if "missing" in fault["type"] else IssueType.STRUCTURE
             # A field name of an `extra_forbidden` fault is content of the caller: only its parent is named.
             place = fault["loc"][:-1] if fault["type"] == "extra_forbidden" else fault["loc"]
-            found.add(kind, path + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place), fault["type"])
-    except (KeyError, LookupError):
+            place = tuple(p for p in place if p != "root")  # not a name of FHIR: fhir-core's for the whole object
+            where = path + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place)
+            found.structural.add(f"{where}: {fault['type']}")
+            found.add(kind, where, fault["type"])
+    except (KeyError, LookupError, AttributeError, TypeError):  # its own code stumbles over values of other types
         found.add(IssueType.STRUCTURE, path, "not a resource of FHIR R4")
 
 
-def _check_empty(resource: Json, path: str, found: _Findings) -> None:
+def _check_empty(resource: Json, path: str, context: _Context, found: Findings) -> None:
     for where, value in _walk(resource, path):
-        if value is None or value == [] or value == {}:
+        if isinstance(value, float):
+            found.add(IssueType.VALUE, where, "a float has lost its digits")
+        elif context.profiled:
+            continue
+        elif value is None or value == [] or value == {}:
             found.add(IssueType.STRUCTURE, where, "empty")
         elif isinstance(value, str) and not value.strip():
             found.add(IssueType.VALUE, where, "blank")
-        elif isinstance(value, float):
-            found.add(IssueType.VALUE, where, "a float has lost its digits")
 
 
-def _check_codes(resource: Json, path: str, found: _Findings) -> None:
-    for where, allowed in _CODES.get(str(resource.get("resourceType")), {}).items():
-        for value in _at(resource, where.split(".")):
+def _check_codes(resource: Json, path: str, found: Findings) -> None:
+    for element, allowed in _CODES.get(str(resource.get("resourceType")), {}).items():
+        for where, value in _places(resource, element.split("."), path):
             if value not in allowed.split():
-                found.add(IssueType.CODE_INVALID, f"{path}.{where}", "not in the required value set")
+                found.add(IssueType.CODE_INVALID, where, "not in the required value set")
 
 
 def _status(resource: Json, element: str) -> set[str]:
@@ -191,9 +252,19 @@ def _con_4(resource: Json) -> bool:
     return not abated or bool(_status(resource, "clinicalStatus") & {"inactive", "resolved", "remission"})
 
 
-def _ait(resource: Json) -> bool:
-    wrong = "entered-in-error" in _status(resource, "verificationStatus")
-    return wrong != ("clinicalStatus" in resource)
+def _in_error(resource: Json) -> bool:
+    return "entered-in-error" in _status(resource, "verificationStatus")
+
+
+def _is_result(resource: Json) -> bool:
+    """One result of a laboratory: not a panel, whose members or components hold the values."""
+    if resource.get("resourceType") != "Observation" or "component" in resource or "hasMember" in resource:
+        return False
+    return (codes.LABORATORY.system, codes.LABORATORY.code) in {
+        (str(c.get("system")), str(c.get("code")))
+        for c in _at(resource, ["category[]", "coding[]"])
+        if isinstance(c, dict)
+    }
 
 
 def _has_value(resource: Json) -> bool:
@@ -205,13 +276,15 @@ _INVARIANTS: dict[str, dict[str, tuple[str, Callable[[Json], bool]]]] = {
         "con-4": ("an abated condition is inactive, resolved or in remission", _con_4),
         "con-5": (
             "no clinicalStatus when entered in error",
-            lambda r: "entered-in-error" not in _status(r, "verificationStatus") or "clinicalStatus" not in r,
+            lambda r: not _in_error(r) or "clinicalStatus" not in r,
         ),
     },
-    "AllergyIntolerance": {"ait-1/2": ("clinicalStatus unless entered in error", _ait)},
+    "AllergyIntolerance": {
+        "ait-1": ("clinicalStatus unless entered in error", lambda r: _in_error(r) or "clinicalStatus" in r),
+        "ait-2": ("no clinicalStatus when entered in error", lambda r: not (_in_error(r) and "clinicalStatus" in r)),
+    },
     "Observation": {
         "obs-6": ("no dataAbsentReason beside a value", lambda r: not ("dataAbsentReason" in r and _has_value(r))),
-        "clins-value": ("a value or a dataAbsentReason", lambda r: "dataAbsentReason" in r or _has_value(r)),
     },
     "DocumentReference": {
         "att-1": (
@@ -225,17 +298,15 @@ _INVARIANTS: dict[str, dict[str, tuple[str, Callable[[Json], bool]]]] = {
 # --- Bundle ----------------------------------------------------------------------------------------------------------
 
 
-def _check_bundle(bundle: Json, text: str | None, found: _Findings) -> None:
+def _check_bundle(bundle: Json, text: str | None, context: _Context, found: Findings) -> None:
     entries = _list(bundle.get("entry"))
     shell = dict(bundle)
     if entries and len(entries) == len(bundle["entry"]):
         shell["entry"] = [{k: v for k, v in entry.items() if k != "resource"} | _STUB for entry in entries]
-    _check_structure(shell, "Bundle", found)
-    _check_codes(bundle, "Bundle", found)
-    urls = [e.get("fullUrl") for e in entries]
-    if len(set(map(str, urls))) != len(urls):
-        found.add(IssueType.BUSINESS_RULE, "Bundle.entry", "bdl-7 fullUrl stands twice")
-    known = {str(url) for url in urls}
+    _check_structure(shell, "Bundle", context, found)
+    if not context.profiled:
+        _check_codes(bundle, "Bundle", found)
+    known: set[str] = set()
     members: list[tuple[str, Json]] = []
     for position, entry in enumerate(entries):
         path = f"Bundle.entry[{position}]"
@@ -243,35 +314,51 @@ def _check_bundle(bundle: Json, text: str | None, found: _Findings) -> None:
         if not isinstance(resource, dict):
             found.add(IssueType.REQUIRED, f"{path}.resource", "missing")
             continue
-        known.add(f"{resource.get('resourceType')}/{resource.get('id')}")
+        name = f"{resource.get('resourceType')}/{resource.get('id')}"
+        if "id" in resource and name in known and bundle.get("type") in ("document", "collection"):
+            found.add(IssueType.BUSINESS_RULE, f"{path}.resource.id", "bdl-ids the same type and id stand twice")
+        known.add(name)
         members.append((f"{path}.resource", resource))
         url = entry.get("fullUrl")
-        if isinstance(url, str) and url.startswith("urn:uuid:") and url != f"urn:uuid:{resource.get('id')}":
+        if isinstance(url, str) and url in known:
+            found.add(IssueType.BUSINESS_RULE, f"{path}.fullUrl", "bdl-7 fullUrl stands twice")
+        known.add(str(url))
+        # FHIR lets a urn:uuid differ from the id, as in the official examples; where the id is a UUID it is a slip.
+        identity = resource.get("id")
+        own = f"urn:uuid:{identity}" if isinstance(identity, str) and _UUID.fullmatch(identity) else None
+        if own is not None and isinstance(url, str) and url.startswith("urn:uuid:") and url != own:
             found.add(IssueType.VALUE, f"{path}.fullUrl", "not the id of its resource")
     for path, resource in members:
         if text is None and resource.get("resourceType") == "DocumentReference":
             text = _attached_text(resource, path, found)
     for path, resource in members:
-        _check_resource(resource, path, found)
+        _check_resource(resource, path, context, found)
         _check_evidence(resource, path, None if text is None else len(text), found)
         for where, reference in _references(resource, path):
             if not reference.startswith("#") and reference not in known:
-                found.add(IssueType.NOT_FOUND, where, "reference does not resolve in the Bundle")
+                severity = Severity.ERROR if _must_resolve(bundle, reference) else Severity.WARNING
+                found.add(IssueType.NOT_FOUND, where, "reference does not resolve in the Bundle", severity)
+
+
+def _must_resolve(bundle: Json, reference: str) -> bool:
+    """Documents and collections go to others whole; results of a search and requests may lean on a server."""
+    whole = bundle.get("type") in ("document", "collection", "message")
+    return reference.startswith("urn:") or (whole and not reference.startswith(("http://", "https://")))
 
 
 _STUB = {"resource": {"resourceType": "Basic", "code": {"text": "checked apart"}}}
 
 
-def _attached_text(document: Json, path: str, found: _Findings) -> str | None:
-    for data in _at(document, ["content[]", "attachment", "data"]):
+def _attached_text(document: Json, path: str, found: Findings) -> str | None:
+    for where, data in _places(document, ["content[]", "attachment", "data"], path):
         try:
             return base64.b64decode(data, validate=True).decode()
         except (binascii.Error, ValueError, TypeError):
-            found.add(IssueType.VALUE, f"{path}.content.attachment.data", "not base64 of UTF-8 text")
+            found.add(IssueType.VALUE, where, "not base64 of UTF-8 text")
     return None
 
 
-def _check_evidence(resource: Json, path: str, length: int | None, found: _Findings) -> None:
+def _check_evidence(resource: Json, path: str, length: int | None, found: Findings) -> None:
     """derivation-reference: whole, and inside the text when its length is known."""
     for where, node in _nodes(resource, path):
         if node.get("url") != codes.EVIDENCE:
@@ -312,23 +399,23 @@ def _references(resource: Json, path: str) -> Iterator[tuple[str, str]]:
             yield f"{where}.reference", reference
 
 
-def _codings(resource: Json, path: str) -> Iterator[tuple[str, Json]]:
-    for where, node in _nodes(resource, path):
-        for position, coding in enumerate(_list(node.get("coding"))):
-            yield f"{where}.coding[{position}]", coding
-
-
 def _list(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _at(node: Any, path: list[str]) -> list[Any]:
     """The values at a path of element names; `name[]` goes into each item of a list."""
+    return [value for _, value in _places(node, path, "")]
+
+
+def _places(node: Any, path: list[str], where: str) -> list[tuple[str, Any]]:
+    """The values at a path of element names, each with its own path."""
     if not path:
-        return [node]
+        return [(where, node)]
     name, rest = path[0].removesuffix("[]"), path[1:]
     if not isinstance(node, dict) or name not in node:
         return []
-    value = node[name]
-    items = value if path[0].endswith("[]") and isinstance(value, list) else [value]
-    return [found for item in items for found in _at(item, rest)]
+    value, here = node[name], f"{where}.{name}"
+    if path[0].endswith("[]") and isinstance(value, list):
+        return [found for n, item in enumerate(value) for found in _places(item, rest, f"{here}[{n}]")]
+    return _places(value, rest, here)

@@ -91,7 +91,7 @@ def test_only_jfagy_codes_are_written(codings: tuple[Coding, ...], codes: list[s
     """The binding of code.coding is required for every Coding: a YJ code may not even stand beside a JFAGY one."""
     made = statement("そば", Kind.ALLERGY, {Field.NAME: "そば"}, category=AllergyCategory.FOOD)
     record = Record(statement=made, display="そば", codings=codings)
-    resources, issues = built(note_of("そば"), [record], FACILITY)
+    resources, issues = built(known_note("そば"), [record], FACILITY)
     [allergy] = of_records(resources)
     assert [c["code"] for c in allergy["code"]["coding"]] == codes
     assert profile_of(allergy) == "JP_AllergyIntolerance_eCS"

@@ -12,6 +12,7 @@ from fhir_cases import (
     HYPERTENSION,
     ICD10,
     INSTITUTION_EXTENSION,
+    KNOWN_PATIENT,
     MEDIS,
     RECEIPT,
     RESOURCE_ID,
@@ -102,7 +103,7 @@ def test_condition_of_a_known_facility_is_ecs() -> None:
     text = "高血圧"
     made = statement(text, Kind.CONDITION, {Field.NAME: "高血圧"})
     record = Record(statement=made, display="高血圧症", codings=HYPERTENSION)
-    resources, _ = built(note_of(text), [record], FACILITY, DEPARTMENT)
+    resources, _ = built(note_of(text, patient=KNOWN_PATIENT), [record], FACILITY, DEPARTMENT)
     [condition] = of_records(resources)
     assert condition["meta"] == {"lastUpdated": "2024-05-02T09:30:00.000+00:00", "profile": [f"{ECS}Condition_eCS"]}
     # JP_Condition_eCS: the 管理番号 slice is mandatory beside other codings.

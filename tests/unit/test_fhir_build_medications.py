@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fhir_cases import (
     FACILITY,
+    KNOWN_PATIENT,
     RESOURCE_ID,
     bare,
     built,
@@ -340,7 +341,8 @@ def test_drug_codes_one_of_each_system_and_the_text_as_written() -> None:
 
 def test_what_the_documents_demand_beyond_the_profile() -> None:
     made = statement(TEXT, Kind.PRESCRIPTION, QUOTES, action=Action.PRESCRIBE)
-    _, issues = built(note_of(TEXT), [Record(statement=made, display="x", dosage=TABLETS)], FACILITY)
+    note = note_of(TEXT, patient=KNOWN_PATIENT)
+    _, issues = built(note, [Record(statement=made, display="x", dosage=TABLETS)], FACILITY)
     assert [text for text in gaps(issues) if text.startswith("MedicationRequest")] == [
         "MedicationRequest.encounter: not stated; cannot be sent in a CLINS document",
         "MedicationRequest.requester: not stated; cannot be sent in a CLINS document",

@@ -24,7 +24,9 @@ from fhir_cases import (
     gaps,
     known_note,
     note_of,
+    of_records,
     profile_of,
+    statement,
 )
 
 from app.fhir import Facility
@@ -32,6 +34,8 @@ from app.fhir.context import note_ids
 from schemas.coding import Coding
 from schemas.issue import Issue
 from schemas.note import ChartNote, EncounterClass, Patient, Practitioner
+from schemas.record import Record
+from schemas.statement import Field, Kind
 
 REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 INSURANCE = "http://jpfhir.jp/fhir/clins/Idsystem/JP_Insurance_memberID"
@@ -305,3 +309,14 @@ def test_the_visit_number_becomes_part_of_a_resource_id() -> None:
     [encounter] = parts(known_note("x", date=date(2025, 1, 1)))[0]["Encounter"]
     # The year of the visit, not of the note: the visit stays one.
     assert encounter["identifier"] == [{"system": RESOURCE_ID, "value": "1311234567^2024^V-77"}]
+
+
+def test_without_an_ecs_patient_nothing_of_the_patient_claims_ecs() -> None:
+    """Condition.subject and its like are references to a JP_Patient_eCS."""
+    made = statement("高血圧", Kind.CONDITION, {Field.NAME: "高血圧"})
+    record = Record(statement=made, display="高血圧症")
+    note = known_note("高血圧", patient=KNOWN_PATIENT.model_copy(update={"address": None}))
+    resources, issues = built(note, [record], HOSPITAL)
+    assert profile_of(of_records(resources)[0]) == "JP_Condition"
+    assert "Patient.address: the sender states no address; JP Core profile claimed" in gaps(issues)
+    assert any(gap.startswith("Condition.subject: the Patient lacks") for gap in gaps(issues))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.errors import InvalidInput
 from app.fhir import ProvenanceSource, assert_known_codes, build_resources, check, collection, dumps, loads
 from schemas.coding import Coding
-from schemas.issue import IssueType
+from schemas.issue import IssueType, Severity
 from schemas.note import ChartNote, DocumentType, Patient
 from schemas.record import Quantity, Record
 from schemas.statement import Action, AllergyCategory, Assertion, EvidenceSpan, Field, Kind, Statement
@@ -216,6 +216,39 @@ def test_faults_of_the_bundle_itself_are_found() -> None:
     assert any(issue.text.startswith("Bundle.entry[3].resource") for issue in check(empty))
     assert IssueType.CODE_INVALID in {i.code for i in check(BUNDLE | {"type": "heap"})}
     assert check({"resourceType": "Bundle"}) != []
+    again = copy.deepcopy(BUNDLE)
+    again["entry"].append(copy.deepcopy(again["entry"][0]) | {"fullUrl": "urn:uuid:00000000-0000-4000-8000-000000000000"})
+    assert any(i.text.startswith("Bundle.entry[7].resource.id: bdl-ids") for i in check(again))
+
+
+@pytest.mark.parametrize(
+    ("bundle_type", "reference", "severity"),
+    [
+        ("collection", "urn:uuid:00000000-0000-4000-8000-000000000000", Severity.ERROR),
+        ("collection", "Patient/elsewhere", Severity.ERROR),
+        ("collection", "http://example.org/Patient/1", Severity.WARNING),
+        ("searchset", "Patient/elsewhere", Severity.WARNING),
+        ("searchset", "urn:uuid:00000000-0000-4000-8000-000000000000", Severity.ERROR),
+    ],
+)
+def test_a_reference_out_of_the_bundle(bundle_type: str, reference: str, severity: Severity) -> None:
+    bundle = copy.deepcopy(BUNDLE) | {"type": bundle_type}
+    _resource(bundle, "Condition")["subject"]["reference"] = reference
+    position = [e["resource"]["resourceType"] for e in bundle["entry"]].index("Condition")
+    expected = f"Bundle.entry[{position}].resource.subject.reference: reference does not resolve in the Bundle"
+    assert (severity, expected) in {(i.severity, i.text) for i in check(bundle)}
+
+
+def test_an_id_of_a_bundled_resource_is_that_of_its_url() -> None:
+    bundle = copy.deepcopy(BUNDLE)
+    bundle["entry"][2]["resource"]["id"] = "00000000-0000-4000-8000-000000000000"
+    assert any(i.text == "Bundle.entry[2].fullUrl: not the id of its resource" for i in check(bundle))
+
+
+def test_paths_of_bound_codes_are_those_of_the_resource() -> None:
+    allergy = copy.deepcopy(_resource(BUNDLE, "AllergyIntolerance"))
+    allergy["category"] = ["food", "pollen"]
+    assert [i.text for i in check(allergy)] == ["AllergyIntolerance.category[1]: not in the required value set"]
 
 
 def test_issues_never_quote_the_resource() -> None:

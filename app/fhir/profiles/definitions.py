@@ -55,6 +55,8 @@ class Element(msgspec.Struct, frozen=True, array_like=True):
     max: int
     types: tuple[TypeRef, ...]
     constraints: tuple[int, ...]
+    repeats: bool = False
+    """Is it an array in JSON? That follows the base definition's maximum, not the profile's."""
     fixed: bytes | None = None
     """JSON text, as are `pattern`, `min_value` and `max_value`: a number keeps its digits."""
     pattern: bytes | None = None
@@ -85,6 +87,7 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
     profile: bool
     """False for a resource or data type of FHIR itself, true for a profile or an extension."""
     elements: tuple[Element, ...]
+    version: str | None = None
 
 
 def canonical(value: str) -> str:
@@ -125,6 +128,7 @@ def compile_definition(raw: dict[str, Any], constraints: ConstraintTable) -> Def
         elements=tuple(
             _compile_element(e, constraints, root, raw["kind"]) for e in raw["snapshot"]["element"]
         ),
+        version=raw.get("version"),
     )  # fmt: skip
 
 
@@ -142,6 +146,7 @@ def _compile_element(raw: dict[str, Any], constraints: ConstraintTable, root: st
         min=int(raw.get("min", 0)),
         max=UNBOUNDED if maximum == "*" else int(maximum),
         types=types,
+        repeats=str((raw.get("base") or {}).get("max", maximum)) not in ("0", "1"),
         constraints=tuple(sorted({n for n in numbers if n is not None})),
         fixed=_json(raw, "fixed"),
         pattern=_json(raw, "pattern"),
@@ -194,6 +199,8 @@ class Node:
     choice: bool
     fixed: Any = None
     pattern: Any = None
+    bounds: tuple[Any, Any] = (None, None)
+    """Lowest and highest value allowed."""
     children: dict[str, "Node"] = field(default_factory=dict)
     slices: list["Node"] = field(default_factory=list)
     names: dict[str, tuple["Node", TypeRef | None]] | None = None
@@ -242,7 +249,8 @@ def grow(definition: Definition) -> Tree:
 
 def _node(element: Element) -> Node:
     name = element.path.rpartition(".")[2]
-    return Node(element, name, name.endswith("[x]"), json_value(element.fixed), json_value(element.pattern))
+    bounds = (json_value(element.min_value), json_value(element.max_value))
+    return Node(element, name, name.endswith("[x]"), json_value(element.fixed), json_value(element.pattern), bounds)
 
 
 def json_value(text: bytes | None) -> Any:

@@ -69,6 +69,12 @@ class Invariants:
             {
                 "hasValue": {"fn": _has_value, "arity": {0: []}},
                 "htmlChecks": {"fn": lambda inputs: [all(_narrative(i) for i in inputs)], "arity": {0: []}},
+                # Of nothing these are false in the reference validator (a Reference without `reference` obeys ref-1),
+                # and empty in the library, which would break every invariant that negates them.
+                "startsWith": _text_test(str.startswith),
+                "endsWith": _text_test(str.endswith),
+                "contains": _text_test(str.__contains__),
+                "matches": _text_test(lambda text, pattern: re.search(pattern, text, re.DOTALL) is not None),
                 "memberOf": {"fn": self._is_member, "arity": {1: ["String"]}},
                 # The library's own prints to standard output: http://hl7.org/fhirpath/#tracename-string-...
                 "trace": {"fn": lambda inputs, *_: inputs, "arity": {1: ["String"], 2: ["String", "Any"]}},
@@ -123,6 +129,14 @@ class Invariants:
         if not any(answers) and None in answers:
             raise _Undecidable
         return [any(answers)] if inputs else []
+
+
+def _text_test(holds: Callable[[str, str], bool]) -> dict[str, Any]:
+    def test(inputs: list[Any], argument: Any) -> list[bool]:
+        given = len(inputs) == 1 and isinstance(inputs[0], str) and isinstance(argument, str)
+        return [given and holds(inputs[0], argument)]
+
+    return {"fn": test, "arity": {1: ["String"]}}
 
 
 def _has_value(inputs: list[Any]) -> list[bool]:
@@ -192,6 +206,7 @@ _XHTML = frozenset(
     "a abbr acronym address b big blockquote br caption cite code col colgroup dd del dfn div dl dt em h1 h2 h3 h4 h5 h6 "
     "hr i img ins kbd li ol p pre q s samp small span strike strong sub sup table tbody td tfoot th thead tr tt u ul var".split()
 )
+_TAG = re.compile(r"<[^>]*>")
 _XHTML_NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 
 
@@ -220,8 +235,8 @@ def _narrative(value: Any) -> bool:
 
 
 def _narrative_says_something(value: Any, scope: Scope) -> bool:
-    root = _div(value)
-    return root is None or bool("".join(root.itertext()).strip()) or root.find(f".//{_XHTML_NAMESPACE}img") is not None
+    text = value.get("div") if isinstance(value, dict) else value
+    return not isinstance(text, str) or "<img" in text or bool(_TAG.sub("", text).strip())
 
 
 def _clean(resource: _Json, *keys: str) -> bool:

@@ -7,6 +7,7 @@ and CodeSystems are kept. The file holds no code and is never unpickled: a diges
 
 import hashlib
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ import msgspec
 
 from app.errors import InvalidInput
 from app.fhir.profiles import archive, invariants, valuesets
-from app.fhir.profiles.definitions import ConstraintTable, compile_definition
+from app.fhir.profiles.definitions import HL7, ConstraintTable, compile_definition
 
 _DEPTH = 6
 _MAX_FILE_BYTES = 256 * 2**20
@@ -74,6 +75,8 @@ def import_profiles(sources: Sequence[Path], target: Path) -> ImportReport:
         for url, item in _chosen(ranked, "ValueSet").items()
     }
     code_systems = _code_systems(ranked, warnings)
+    if f"{HL7}Element" not in definitions:
+        warnings.append("no package defines the types of FHIR R4 (hl7.fhir.r4.core does): nothing can be checked")
     constraints = table.constraints
     trees, unread = invariants.parse_all([c.expression for c in constraints])
     warnings += [
@@ -223,15 +226,15 @@ def _ranked(packages: list[_Package]) -> list[_Package]:
     """Strongest first: what depends on others before them; of one name, the version that another asks for, then the
     later one."""
     asked = {name for package in packages for name in package.dependencies}
+    latest_first = sorted(packages, key=lambda p: _natural(p.version), reverse=True)
     return sorted(
-        packages,
-        key=lambda p: (
-            len(_above(p, packages)),
-            p.name,
-            f"{p.name}#{p.version}" not in asked,
-            [-ord(c) for c in p.version],
-        ),
-    )
+        latest_first, key=lambda p: (len(_above(p, packages)), p.name, f"{p.name}#{p.version}" not in asked)
+    )  # fmt: skip
+
+
+def _natural(version: str) -> list[tuple[int, str]]:
+    """1.10.0 comes after 1.9.0, and 1.1.2-url after 1.1.2-clins."""
+    return [(int(number or -1), word) for number, word in re.findall(r"(\d+)|([A-Za-z]+)", version)]
 
 
 def _above(package: _Package, packages: list[_Package]) -> set[str]:

@@ -35,6 +35,8 @@ _PATTERNS = {
     "instant": f"{_YEAR}-{_MONTH}-{_DAY}T{_TIME}{_ZONE}",
     "time": _TIME,
 }
+_URNS = {"urn:uuid:": "uuid", "urn:oid:": "oid"}
+"""datatypes.html#uri: a UUID or OID in a uri has the form of those types."""
 _COMPILED = {name: re.compile(pattern, re.ASCII) for name, pattern in _PATTERNS.items()}
 _WHOLE_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
 _LOWEST = {"integer": -_INT32, "unsignedInt": 0, "positiveInt": 1}
@@ -70,6 +72,8 @@ def _text_fault(code: str, value: str) -> str | None:
         except (binascii.Error, ValueError):
             return "not base64"
         return None
+    if code in ("uri", "url", "canonical"):
+        code = next((name for prefix, name in _URNS.items() if value.startswith(prefix)), code)
     pattern = _COMPILED.get(code)
     if pattern is not None and not pattern.fullmatch(value):
         return f"not a valid {code}"

@@ -183,6 +183,13 @@ class _Source(Protocol):
     def value_set(self, url: str) -> ValueSet | None: ...
 
 
+class _NotAsked:
+    pass
+
+
+_NOT_ASKED = _NotAsked()
+
+
 @dataclass(slots=True)
 class Vocabulary:
     """Answers about codes, with what has been asked kept in memory."""
@@ -210,11 +217,14 @@ class Vocabulary:
     def contains(self, value_set: str, system: str | None, code: str) -> bool | None:
         """`system` None: any system (an element of type code, string or uri has none)."""
         key = (value_set, system, code)
-        if key not in self._answers:
+        # Another thread may clear the answers at any moment: they are read once.
+        answer = self._answers.get(key, _NOT_ASKED)
+        if isinstance(answer, _NotAsked):
+            answer = self._contains(value_set, system, code, frozenset())
             if len(self._answers) > 50_000:  # a bound on memory, not on correctness
                 self._answers.clear()
-            self._answers[key] = self._contains(value_set, system, code, frozenset())
-        return self._answers[key]
+            self._answers[key] = answer
+        return answer
 
     def _contains(self, url: str, system: str | None, code: str, asked: frozenset[str]) -> bool | None:
         found = self._set(url)
