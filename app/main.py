@@ -1,8 +1,6 @@
 """The web application, put together; nothing runs at import. `hyojun serve` runs it under uvicorn."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -11,7 +9,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import __version__
 from app.db import Database
 from app.errors import Unavailable
-from app.fhir import Profiles
 from app.settings import Settings
 from app.web import outcome
 from app.web.api import api_router
@@ -19,7 +16,7 @@ from app.web.clins_api import clins_router
 from app.web.fhir_api import fhir_router
 from app.web.pages import pages_router
 from app.web.terminology_api import terminology_router
-from app.web.validate_api import validate_router
+from app.web.validate_api import profiles_of, validate_router
 
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
@@ -43,24 +40,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     # Operations before `/fhir/{type}/{id}`, which would take their names for ids.
     app.include_router(clins_router(database))
     app.include_router(terminology_router(database, settings.institution_number))
-    app.include_router(validate_router(database, _profiles(settings)))
+    app.include_router(validate_router(database, profiles_of(settings.profiles_file)))
     app.include_router(fhir_router(database, __version__))
     outcome.install(app)
     return app
-
-
-def _profiles(settings: Settings) -> Callable[[], Profiles | None]:
-    """Opens the imported profiles when they are first asked for; None where there are none."""
-
-    @lru_cache(maxsize=1)
-    def opened(path: Path, changed: float) -> Profiles:
-        return Profiles.open(path)
-
-    def current() -> Profiles | None:
-        path = settings.profiles_file
-        return opened(path, path.stat().st_mtime) if path.is_file() else None
-
-    return current
 
 
 def _queue_check(settings: Settings, database: Database) -> Callable[[], None]:

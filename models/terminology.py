@@ -5,7 +5,19 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, func, text
+from sqlalchemy import (
+    DDL,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+    event,
+    false,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -46,8 +58,29 @@ class CodeSystemRelease(Base):
     )
 
 
+NAME_FUNCTIONS = """
+CREATE FUNCTION name_fold(search_text TEXT, kana TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN translate(
+    search_text || ' ' || normalize(coalesce(kana, ''), NFKC),
+    'ァアィイゥウェエォオカガキギクグケゲコゴサザシジスズセゼソゾタダチヂッツヅテデトドナニヌネノハバパヒビピフブプヘベペホボポマミムメモャヤュユョヨラリルレロヮワヰヱヲンヴ',
+    'ぁあぃいぅうぇえぉおかがきぎくぐけげこごさざしじすずせぜそぞただちぢっつづてでとどなにぬねのはばぱひびぴふぶぷへべぺほぼぽまみむめもゃやゅゆょよらりるれろゎわゐゑをんゔ'
+);
+CREATE FUNCTION name_grams(folded TEXT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT array_agg(DISTINCT a || b)
+    FROM ROWS FROM (unnest(string_to_array(' ' || folded, NULL)), unnest(string_to_array(folded, NULL))) AS pair (a, b)
+    WHERE b <> ' '
+);
+"""
+"""`name_fold`: names and reading, katakana as hiragana. `name_grams`: its pairs of characters, among them the first
+character of each name behind a space."""
+
+
 class Concept(Base):
-    """An entry of a code master. `kana`: its reading, the sort key; `search_text`: what names are compared with."""
+    """An entry of a code master. `kana`: its reading, the sort key; `search_text`: what names are compared with.
+
+    `folded`: what people search in, names and reading with katakana as hiragana; the database fills it.
+    """
 
     __tablename__ = "concepts"
 
@@ -58,9 +91,11 @@ class Concept(Base):
     kana: Mapped[str | None]
     properties: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     search_text: Mapped[str]
+    folded: Mapped[str] = mapped_column(Computed("name_fold(search_text, kana)", persisted=True), deferred=True)
 
     __table_args__ = (
-        Index("ix_concepts_release_id_code", "release_id", "code"),
+        # text_pattern_ops: beginnings of codes are looked for, whatever the collation of the database is.
+        Index("ix_concepts_release_id_code", "release_id", "code", postgresql_ops={"code": "text_pattern_ops"}),
         Index(
             "ix_concepts_search_text_trgm",
             "search_text",
@@ -68,7 +103,26 @@ class Concept(Base):
             postgresql_ops={"search_text": "gin_trgm_ops"},
         ),
         Index("ix_concepts_release_id_search_text", "release_id", "search_text"),
+        # pg_trgm sees no letter in Japanese where the database's LC_CTYPE is C, and no trigram in a word of two
+        # characters anywhere; pairs of characters need neither.
+        Index(
+            "ix_concepts_name_grams",
+            text("name_grams(folded)"),
+            postgresql_using="gin",
+            postgresql_with={"gin_pending_list_limit": "256"},
+        ),
+        Index(
+            "ix_concepts_codings",
+            literal_column("(properties -> 'codings')").label("codings"),
+            postgresql_using="gin",
+            postgresql_ops={"codings": "jsonb_path_ops"},
+            # Every search reads the entries that an import left pending, and here one search is made for each code.
+            postgresql_with={"fastupdate": "off"},
+        ),
     )
+
+
+event.listen(Concept.__table__, "before_create", DDL(NAME_FUNCTIONS))  # type: ignore[no-untyped-call]
 
 
 class LocalCode(Base):

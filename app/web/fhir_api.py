@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from app import jobs, results
 from app.db import Database
 from app.errors import InvalidInput, NotFound
-from app.fhir.codes import DOCUMENT_TYPE, LOINC
+from app.fhir.codes import DOCUMENT_TYPE, INSURANCE_MEMBER, LOCAL, LOINC
 from app.intake import note_from
 from app.web.api import SOURCE_HEADER, source_of
 from app.web.outcome import malformed
@@ -24,8 +24,6 @@ from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, jso
 from schemas.job import JobState
 from schemas.note import DocumentType
 
-INSURANCE_ID = "http://jpfhir.jp/fhir/clins/Idsystem/JP_Insurance_memberID"
-"""被保険者個人識別子 (JP_Patient_eCS)."""
 DOCUMENT_TYPES = "urn:hyojun:document-type"
 """Code system of `DocumentType`."""
 
@@ -171,8 +169,8 @@ def _patient(resource: dict[str, Any]) -> dict[str, Any]:
         raise InvalidInput("subject: must name the one contained Patient, with identifier, name and birthDate")
     patient = found[0]
     identifiers = [i for i in patient.get("identifier") or [] if isinstance(i, dict)]
-    insurance = [i.get("value") for i in identifiers if i.get("system") == INSURANCE_ID]
-    local = [i.get("value") for i in identifiers if i.get("system") != INSURANCE_ID]
+    insurance = [i.get("value") for i in identifiers if i.get("system") == INSURANCE_MEMBER]
+    local = [i.get("value") for i in identifiers if i.get("system") != INSURANCE_MEMBER]
     fields = {
         "id": _at(resource, "subject", "identifier", "value") or next(iter(local), None),
         **_person(patient),
@@ -302,10 +300,14 @@ def _task(status: dict[str, Any], external_id: str, written: list[tuple[str, str
 
 
 def _capabilities(version: str) -> dict[str, Any]:
-    types = [{"type": name, "interaction": [{"code": "read"}], "versioning": "versioned"} for name in READABLE]
+    types: list[dict[str, Any]] = [{"type": name, "interaction": [{"code": "read"}], "versioning": "versioned"} for name in READABLE]
     for entry in types:
+        entry["operation"] = [_operation("validate", "Resource")]
         if entry["type"] == "DocumentReference":
             entry["interaction"] = [{"code": "read"}, {"code": "create"}]
+            entry["operation"].append({"name": "document", "definition": f"{LOCAL}/OperationDefinition/document"})
+        if entry["type"] == "Patient":
+            entry["operation"].append({"name": "clins-bundle", "definition": f"{LOCAL}/OperationDefinition/clins-bundle"})
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -315,8 +317,46 @@ def _capabilities(version: str) -> dict[str, Any]:
         "implementation": {"description": "Hyojun: chart notes to FHIR and SS-MIX2"},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],
-        "rest": [{"mode": "server", "resource": [*types, {"type": "Task", "interaction": [{"code": "read"}]}]}],
+        "rest": [
+            {
+                "mode": "server",
+                "resource": [*types, {"type": "Task", "interaction": [{"code": "read"}]}, *_terminology()],
+                "operation": [_operation("validate", "Resource")],
+            }
+        ],
     }
+
+
+def _operation(name: str, type_: str) -> dict[str, str]:
+    return {"name": name, "definition": f"http://hl7.org/fhir/OperationDefinition/{type_}-{name}"}
+
+
+def _terminology() -> list[dict[str, Any]]:
+    """What `app.web.terminology_api` answers."""
+    search = [{"name": "url", "type": "uri"}, {"name": "version", "type": "token"}]
+    return [
+        {
+            "type": "CodeSystem",
+            "interaction": [{"code": "read"}, {"code": "search-type"}],
+            "searchParam": search,
+            "operation": [_operation("lookup", "CodeSystem")],
+        },
+        {
+            "type": "ValueSet",
+            "operation": [_operation("expand", "ValueSet")],
+            "documentation": "Value sets: <code system>?fhir_vs, urn:hyojun:valueset:<kind>.",
+        },
+        {
+            "type": "ConceptMap",
+            "operation": [_operation("translate", "ConceptMap")],
+            "documentation": (
+                "Maps of the hospital's own codes: urn:hyojun:conceptmap:<kind>. Own codes of tests and infections stand "
+                "in JP_CLINS_ObsLabResult_LocalCode_CS, of drugs in http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/1<ten "
+                "digits> (urn:hyojun:local:prescription without an institution number), others in "
+                "urn:hyojun:local:<kind>."
+            ),
+        },
+    ]
 
 
 def _moment(written: Any) -> datetime | None:

@@ -35,6 +35,25 @@ UPDATE code_system_releases SET active = (state = 'ready'),
     concepts = (SELECT count(*) FROM concepts WHERE release_id = code_system_releases.id);
 CREATE UNIQUE INDEX uq_code_system_releases_active ON code_system_releases (system) WHERE active;
 
+CREATE FUNCTION name_fold(search_text TEXT, kana TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN translate(
+    search_text || ' ' || normalize(coalesce(kana, ''), NFKC),
+    'ァアィイゥウェエォオカガキギクグケゲコゴサザシジスズセゼソゾタダチヂッツヅテデトドナニヌネノハバパヒビピフブプヘベペホボポマミムメモャヤュユョヨラリルレロヮワヰヱヲンヴ',
+    'ぁあぃいぅうぇえぉおかがきぎくぐけげこごさざしじすずせぜそぞただちぢっつづてでとどなにぬねのはばぱひびぴふぶぷへべぺほぼぽまみむめもゃやゅゆょよらりるれろゎわゐゑをんゔ'
+);
+CREATE FUNCTION name_grams(folded TEXT) RETURNS TEXT[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT array_agg(DISTINCT a || b)
+    FROM ROWS FROM (unnest(string_to_array(' ' || folded, NULL)), unnest(string_to_array(folded, NULL))) AS pair (a, b)
+    WHERE b <> ' '
+);
+ALTER TABLE concepts ADD COLUMN folded TEXT GENERATED ALWAYS AS (name_fold(search_text, kana)) STORED NOT NULL;
+CREATE INDEX ix_concepts_name_grams ON concepts USING gin (name_grams(folded)) WITH (gin_pending_list_limit = 256);
+CREATE INDEX ix_concepts_codings ON concepts USING gin ((properties -> 'codings') jsonb_path_ops)
+    WITH (fastupdate = off);
+DROP INDEX ix_concepts_release_id_code;
+CREATE INDEX ix_concepts_release_id_code ON concepts (release_id, code text_pattern_ops);
+
 CREATE TABLE local_codes (
     id UUID NOT NULL,
     kind TEXT NOT NULL,
@@ -80,6 +99,11 @@ CREATE INDEX ix_clins_bundles_source_patient_id_type ON clins_bundles (source, p
 
 DOWN = """
 DROP TABLE clins_bundles, local_codes;
+DROP INDEX ix_concepts_name_grams, ix_concepts_codings, ix_concepts_release_id_code;
+CREATE INDEX ix_concepts_release_id_code ON concepts (release_id, code);
+ALTER TABLE concepts DROP COLUMN folded;
+DROP FUNCTION name_grams(TEXT);
+DROP FUNCTION name_fold(TEXT, TEXT);
 DROP INDEX uq_code_system_releases_active;
 ALTER TABLE code_system_releases
     DROP CONSTRAINT ck_code_system_releases_active, DROP COLUMN kind, DROP COLUMN active, DROP COLUMN concepts;

@@ -475,13 +475,27 @@ def test_the_capability_statement_is_true(client: TestClient) -> None:
     statement = client.get("/fhir/metadata").json()
     assert (statement["resourceType"], statement["fhirVersion"]) == ("CapabilityStatement", "4.0.1")
     [rest] = statement["rest"]
-    declared = {(entry["type"], i["code"]) for entry in rest["resource"] for i in entry["interaction"]}
+    declared = {(entry["type"], i["code"]) for entry in rest["resource"] for i in entry.get("interaction", ())}
     assert ("DocumentReference", "create") in declared
     for type_, _ in declared:
         response = client.get(f"/fhir/{type_}/{uuid4()}")
         assert is_outcome(response, 404)["code"] == "not-found"
     for type_ in {type_ for type_, _ in declared} - {"DocumentReference"}:
         assert client.post(f"/fhir/{type_}", json={"resourceType": type_}).status_code in (404, 405)
+    operations = {(entry["type"], o["name"]) for entry in rest["resource"] for o in entry.get("operation", ())}
+    answers = {
+        ("CodeSystem", "lookup"): ("get", "/fhir/CodeSystem/$lookup", 400),
+        ("ValueSet", "expand"): ("get", "/fhir/ValueSet/$expand", 400),
+        ("ConceptMap", "translate"): ("get", "/fhir/ConceptMap/$translate", 400),
+        ("Patient", "clins-bundle"): ("get", f"/fhir/Patient/{uuid4()}/$clins-bundle?type=Condition", 404),
+        ("DocumentReference", "document"): ("get", f"/fhir/DocumentReference/{uuid4()}/$document", 404),
+    }
+    answers |= {(type_, "validate"): ("post", f"/fhir/{type_}/$validate", 200) for type_, name in operations if name == "validate"}
+    assert operations == set(answers)
+    for (type_, _), (method, path, status) in answers.items():
+        response = client.request(method, path, json={"resourceType": type_} if method == "post" else None)
+        assert response.status_code == status and response.json()["resourceType"] == "OperationOutcome", path
+        assert "no such resource" not in response.text or "$" not in response.text
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
