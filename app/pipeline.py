@@ -131,7 +131,9 @@ class Converter:
         run = self._run(reading, started)
         resources, built = self._resources(note, records, department, run, started)
         bundle = fhir.collection(note, resources, started)
-        checked = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=self.lexicon.lab_displays)
+        found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=self.lexicon.lab_displays)
+        # Best practices that the profiles only recommend would bury what a person has to read.
+        checked = [issue for issue in found if issue.severity is not Severity.INFORMATION]
         if held := _faulty(bundle, checked):
             passed = [r for r in resources if (r["resourceType"], r["id"]) not in held]
             bundle = fhir.collection(note, passed, started)

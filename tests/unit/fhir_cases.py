@@ -124,7 +124,7 @@ def converted(
     text: str, *records: Record, facility: Facility | None = None, note: ChartNote | None = None
 ) -> list[dict[str, Any]]:
     """The resources of the records alone."""
-    return of_records(built(note or note_of(text), records, facility)[0])
+    return of_records(built(note or (known_note(text) if facility else note_of(text)), records, facility)[0])
 
 
 def gaps(issues: Sequence[Issue]) -> list[str]:
