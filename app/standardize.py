@@ -1,4 +1,4 @@
-"""A statement -> a record: names looked up in the loaded tables, numbers and dates computed, misses named as issues.
+"""A statement -> a record: names coded (`app.coding`), numbers and dates computed, misses named as issues.
 
 Everything comes from the statement's own spans, the note's date and the tables; nothing is inferred from elsewhere.
 Source of the rules on values: JP-CLINS 1.10.0, result code systems PosNegHold, Urine, BldABO, BldRh.
@@ -6,21 +6,16 @@ Source of the rules on values: JP-CLINS 1.10.0, result code systems PosNegHold, 
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 
-from app import normalize
+from app import coding, normalize
+from app.coding import MIN_SCORE, Coded
 from app.terminology.entries import Entry
 from app.terminology.matching import Lexicon, Mention
-from schemas.coding import Coding
 from schemas.issue import Issue, IssueType, Severity
-from schemas.record import Record
-from schemas.statement import AllergyCategory, EvidenceSpan, Field, InfectionResult, Kind, Statement
+from schemas.record import Record, ReferenceRange
+from schemas.statement import Assertion, EvidenceSpan, Field, InfectionResult, Kind, Statement
 
-# Sides and states that charts put around a disease name and that do not change which disease it is.
-# Only modifiers that no starter disease name begins or ends with may stand here.
-_SIDE = re.compile(r"^(?:左右|両側性?|両|右側?|左側?)(?=.{2})")
-_TAIL = re.compile(r"(?:の?(?:疑い|既往|術後|治療後|治療中|加療中))$")
 # Separators between several reactions written side by side.
 _REACTIONS = re.compile(r"[、,，・/／\s　と]+")
 
@@ -31,23 +26,33 @@ _RESULT_WORDS = {
 }
 
 
-def records(statements: Sequence[Statement], day: date, lexicon: Lexicon) -> tuple[list[Record], list[Issue]]:
-    """One record a statement, in order. `day`: the note's date, against which dates are resolved."""
+def records(
+    statements: Sequence[Statement], day: date, lexicon: Lexicon, min_score: float = MIN_SCORE
+) -> tuple[list[Record], list[Issue]]:
+    """One record a statement, in order. `day`: the note's date, against which dates are resolved. `min_score`: likeness
+    from which a disease or test is coded by the one name that is near (0..1, setting CODING_MIN_SCORE)."""
     found: list[Record] = []
     issues: list[Issue] = []
-    builders = {
-        Kind.CONDITION: _condition,
-        Kind.ALLERGY: _allergy,
-        Kind.INFECTION: _infection,
-        Kind.LAB: _lab,
-        Kind.PRESCRIPTION: _prescription,
-    }
     for statement in statements:
-        record = builders[statement.kind](statement, day, lexicon, issues)
+        record = _record(statement, day, lexicon, min_score, issues)
         found.append(record)
         if not record.codings and not _denies_all(record):
             _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
     return found, issues
+
+
+def _record(statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]) -> Record:
+    match statement.kind:
+        case Kind.CONDITION:
+            return _condition(statement, day, lexicon, min_score, issues)
+        case Kind.ALLERGY:
+            return _allergy(statement, lexicon)
+        case Kind.INFECTION:
+            return _infection(statement, day, lexicon, min_score, issues)
+        case Kind.LAB:
+            return _lab(statement, day, lexicon, min_score, issues)
+        case Kind.PRESCRIPTION:
+            return _prescription(statement, lexicon, issues)
 
 
 def plausible(statements: Sequence[Statement], lexicon: Lexicon) -> tuple[list[Statement], list[Issue]]:
@@ -133,21 +138,23 @@ def _date(statement: Statement, field: Field, day: date, issues: list[Issue]) ->
     return parsed
 
 
-def _known(entry: Entry | None, written: str) -> tuple[str, tuple[Coding, ...]]:
-    """Display and codings: the table's display where the name is a known synonym, else the name as written."""
-    return (entry.display, entry.codings) if entry else (written, ())
-
-
-def _condition(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
-    written = normalize.expand_name(statement.name.quote)
-    entry = lexicon.lookup(Kind.CONDITION, written)
-    display, codings = _known(entry, written)
-    if entry is None:
-        bare = _TAIL.sub("", _SIDE.sub("", written))
-        codings = _known(lexicon.lookup(Kind.CONDITION, bare), bare)[1]
-    relative = _quote(statement, Field.RELATIVE)
+def _condition(
+    statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+) -> Record:
+    coded = coding.disease(normalize.expand_name(statement.name.quote), lexicon, min_score)
+    if coded.assertion and statement.assertion is Assertion.PRESENT:
+        # 肺炎の疑い copied whole as a name: the name itself says that it is not certain.
+        statement = statement.model_copy(update={"assertion": coded.assertion})
     onset = _date(statement, Field.ONSET, day, issues)
-    return Record(statement=statement, display=display, codings=codings, date=onset, relative=relative)
+    return Record(
+        statement=statement,
+        display=coded.display,
+        codings=coded.codings,
+        candidates=coded.candidates,
+        modifiers=coded.modifiers,
+        date=onset,
+        relative=_quote(statement, Field.RELATIVE),
+    )
 
 
 # Words that deny allergies in general rather than to one substance.
@@ -158,24 +165,19 @@ def _denies_all(record: Record) -> bool:
     return record.statement.kind is Kind.ALLERGY and bool(_GENERAL.match(record.display))
 
 
-def _allergy(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
-    written = normalize.expand_name(statement.name.quote)
-    bare = re.sub(r"(?:アレルギー|過敏症?)$", "", written) or written
-    entry = lexicon.lookup(Kind.ALLERGY, written) or lexicon.lookup(Kind.ALLERGY, bare)
-    category = statement.category
-    display = written
-    codings: tuple[Coding, ...] = ()
-    if entry:
-        display, codings = _known(entry, written)
-        category = AllergyCategory(entry.properties["category"])
-    elif _drug(lexicon, written):
-        # JP-CLINS codes allergens by JFAGY only; a drug's own code is not one (JP_AllergyIntolerance_eCS, code binding).
-        category = AllergyCategory.MEDICATION
-    if category is not statement.category:
-        statement = statement.model_copy(update={"category": category})
+def _allergy(statement: Statement, lexicon: Lexicon) -> Record:
+    coded = coding.allergen(normalize.expand_name(statement.name.quote), lexicon)
+    if coded.category and coded.category is not statement.category:
+        statement = statement.model_copy(update={"category": coded.category})
     reaction = _quote(statement, Field.REACTION)
     reactions = tuple(r for r in _REACTIONS.split(normalize.expand_name(reaction)) if r) if reaction else ()
-    return Record(statement=statement, display=display, codings=codings, reactions=reactions)
+    return Record(
+        statement=statement,
+        display=coded.display,
+        codings=coded.codings,
+        candidates=coded.candidates,
+        reactions=reactions,
+    )
 
 
 def _quantitative(entry: Entry, unit: str | None, lexicon: Lexicon) -> Entry | None:
@@ -184,13 +186,14 @@ def _quantitative(entry: Entry, unit: str | None, lexicon: Lexicon) -> Entry | N
     def plain(text: str) -> str:
         return normalize.fold_unit(text).replace("IU", "U").replace(".", "").replace("S/CO", "COI").upper()
 
-    tests = [e for e in lexicon.group(entry) if e.properties["kind"] == "quantity"]
-    return next((e for e in tests if unit and plain(unit) in map(plain, e.properties["units"].split("|"))), None)
+    tests = [e for e in lexicon.group(entry) if e.fact("kind") == "quantity"]
+    return next((e for e in tests if unit and plain(unit) in map(plain, e.fact("units").split("|"))), None)
 
 
-def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
-    written = normalize.expand_name(statement.name.quote)
-    entry = lexicon.lookup(Kind.INFECTION, written)
+def _infection(
+    statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+) -> Record:
+    coded = coding.test(Kind.INFECTION, normalize.expand_name(statement.name.quote), lexicon, min_score)
     value, unit = _quote(statement, Field.VALUE), _unit(statement, issues)
     quantity = normalize.parse_quantity(value, unit) if value else None
     result = statement.result
@@ -199,22 +202,41 @@ def _infection(statement: Statement, day: date, lexicon: Lexicon, issues: list[I
         text = normalize.parse_qualitative(value)
         if text is None:
             _note(issues, statement.fields[Field.VALUE], IssueType.VALUE, "infection: the result is not understood")
-    if entry and quantity and result is None:
-        entry = _quantitative(entry, quantity.unit, lexicon) or entry
-        if entry.properties["kind"] != "quantity":
-            # A number under the code of a qualitative test would be wrong, so the name stays uncoded.
-            entry = replace(entry, codings=())
-    display, codings = _known(entry, written)
-    collected = _date(statement, Field.DATE, day, issues) or day.isoformat()
+    if quantity and result is None:
+        coded = _for_number(coded, quantity.unit, lexicon)
     return Record(
-        statement=statement, display=display, codings=codings, date=collected, quantity=quantity, text_value=text
+        statement=statement,
+        display=coded.display,
+        codings=coded.codings,
+        candidates=coded.candidates,
+        local=coded.local,
+        date=_date(statement, Field.DATE, day, issues) or day.isoformat(),
+        quantity=quantity,
+        text_value=text,
+        reference_range=_reference(statement),
     )
 
 
-def _lab(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
-    written = normalize.expand_name(statement.name.quote)
-    entry = lexicon.lookup(Kind.LAB, written)
-    kind = entry.properties["kind"] if entry else ""
+def _for_number(coded: Coded, unit: str | None, lexicon: Lexicon) -> Coded:
+    """The quantitative test of the same infection. A number under the code of a qualitative test would be wrong: without
+    a quantitative one in this unit the name stays uncoded."""
+    if coded.entry is None or not coded.entry.fact("kind"):
+        return coded
+    entry = _quantitative(coded.entry, unit, lexicon) or coded.entry
+    if entry.fact("kind") != "quantity":
+        return coded.without_codings()
+    return coded if entry is coded.entry else coded.of(entry)
+
+
+def _reference(statement: Statement) -> ReferenceRange | None:
+    span = statement.fields.get(Field.REFERENCE)
+    limits = normalize.parse_reference_range(span.quote) if span else None
+    return ReferenceRange(low=limits[0], high=limits[1]) if limits else None
+
+
+def _lab(statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]) -> Record:
+    coded = coding.test(Kind.LAB, normalize.expand_name(statement.name.quote), lexicon, min_score)
+    kind = coded.entry.fact("kind") if coded.entry else ""
     span = statement.fields.get(Field.VALUE)
     quantity = text = None
     if span:
@@ -239,32 +261,30 @@ def _lab(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue])
     flag = _quote(statement, Field.FLAG)
     return Record(
         statement=statement,
-        display=written,
-        codings=entry.codings if entry else (),
+        display=coded.display,
+        codings=coded.codings,
+        candidates=coded.candidates,
+        local=coded.local,
         date=collected,
         quantity=quantity,
         text_value=text,
         flag=normalize.expand_name(flag) if flag else None,
+        reference_range=_reference(statement),
     )
 
 
-# Form and strength behind an ingredient or brand: アムロジピンOD錠5mg, ロキソニン(60), カマグ 330.
-_FORM = re.compile(
-    r"(?:[\s　]*[(（]?(?:OD錠|口腔内崩壊錠|腸溶錠|徐放錠|CR錠|LA錠|L錠|錠|カプセル|散|細粒|顆粒|シロップ|点眼液|点眼|軟膏|クリーム|テープ|坐剤|坐薬"
-    r"|吸入|注射?液?|液|[0-9.]+\s*(?:mg|μg|ug|g|mL|%|単位)?)[)）]?)+$",
-    re.IGNORECASE,
-)
-
-
-def _drug(lexicon: Lexicon, written: str) -> Entry | None:
-    return lexicon.lookup(Kind.PRESCRIPTION, written) or lexicon.lookup(Kind.PRESCRIPTION, _FORM.sub("", written))
-
-
-def _prescription(statement: Statement, day: date, lexicon: Lexicon, issues: list[Issue]) -> Record:
+def _prescription(statement: Statement, lexicon: Lexicon, issues: list[Issue]) -> Record:
     written = normalize.expand_name(statement.name.quote)
-    entry = _drug(lexicon, written)
+    coded = coding.drug(written, lexicon)
     dose, usage, days = (_quote(statement, f) for f in (Field.DOSE, Field.USAGE, Field.DAYS))
     dosage = normalize.parse_dosage(written, dose, usage, days)
     if dose and dosage.dose is None:
         _note(issues, statement.fields[Field.DOSE], IssueType.VALUE, "prescription: the dose was not computed")
-    return Record(statement=statement, display=written, codings=entry.codings if entry else (), dosage=dosage)
+    if usage:
+        # 朝食後 of a patch is not 朝食後 of a tablet: the form says the route where the usage does not.
+        named = next((route for name in (written, *(c.display for c in coded.codings)) if (route := normalize.usage_route(name))), "")
+        usage_key = normalize.usage_key(usage if named in usage else f"{named} {usage}")
+        dosage = dosage.model_copy(update={"usage": lexicon.usage(usage_key or "")})
+    return Record(
+        statement=statement, display=coded.display, codings=coded.codings, candidates=coded.candidates, dosage=dosage
+    )

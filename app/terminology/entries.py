@@ -5,7 +5,8 @@ Sources and columns of the starter tables: `starter/README.md`.
 
 import csv
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,14 +18,32 @@ from schemas.statement import Kind
 STARTER = Path(__file__).parent / "starter"
 
 # Canonical URIs: JP-CLINS 1.10.0 and JP Core 1.1.2-clins (code system tables of the implementation guides).
-ICD10 = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/ICD10-2013-full"
-RECEIPT_DISEASE = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterB-disease"
+_JP = "http://jpfhir.jp/fhir"
+ICD10 = f"{_JP}/core/mhlw/CodeSystem/ICD10-2013-full"
+DISEASE_KEY = "http://medis.or.jp/CodeSystem/master-disease-keyNumber"
+DISEASE_EXCHANGE = "http://medis.or.jp/CodeSystem/master-disease-exCode"
+RECEIPT_DISEASE = f"{_JP}/core/mhlw/CodeSystem/masterB-disease"
+MODIFIER_KEY = "http://medis.or.jp/CodeSystem/master-disease-modKeyNumber"
+MODIFIER_EXCHANGE = "http://medis.or.jp/CodeSystem/master-disease-modExCode"
+RECEIPT_MODIFIER = f"{_JP}/core/mhlw/CodeSystem/masterZ-disease-modifier"
 YJ = "http://capstandard.jp/iyaku.info/CodeSystem/YJ-code"
+GENERAL_NAME = f"{_JP}/core/mhlw/CodeSystem/MedicationGeneralOrderCode"
+HOT9 = "http://medis.or.jp/CodeSystem/master-HOT9"
 JLAC10 = "http://medis.or.jp/CodeSystem/master-JLAC10-17digits"
-CORE_LAB = "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_CoreLabo_CS"
-INFECTION_LAB = "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_InfectionLabo_CS"
-JFAGY_FOOD = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyFoodAllergen_CS"
-JFAGY_OTHER = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
+CORE_LAB = f"{_JP}/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_CoreLabo_CS"
+CORE_LAB_11 = f"{_JP}/clins/CodeSystem/JLAC11/JP_CLINS_ObsLabResult_CoreLabo_CS"
+INFECTION_LAB = f"{_JP}/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_InfectionLabo_CS"
+INFECTION_LAB_11 = f"{_JP}/clins/CodeSystem/JLAC11/JP_CLINS_ObsLabResult_InfectionLabo_CS"
+LOCAL_LAB = f"{_JP}/clins/CodeSystem/JP_CLINS_ObsLabResult_LocalCode_CS"
+JFAGY_FOOD = f"{_JP}/core/CodeSystem/JP_JfagyFoodAllergen_CS"
+JFAGY_OTHER = f"{_JP}/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
+JFAGY_PRODUCT = f"{_JP}/core/CodeSystem/YCM/JP_JfagyMedicationAllergen_CS"
+JFAGY_INGREDIENT = f"{_JP}/core/CodeSystem/GCM/JP_JfagyMedicationAllergen_CS"
+DEPARTMENT = "http://jami.jp/SS-MIX2/CodeSystem/ClinicalDepartment"
+USAGE = f"{_JP}/core/mhlw/CodeSystem/MedicationUsage_ePrescription"
+USAGE_JAMI = "http://jami.jp/CodeSystem/MedicationUsage"
+# The starter's rows carry this property, so that `merge` knows them among the rows of official masters.
+STARTER_TABLE = ("table", "starter")
 
 
 class Part(StrEnum):
@@ -48,19 +67,84 @@ class LocalEntry:
     target: Coding | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Entry:
     """One concept of a table with every name it goes by.
 
     `kind`: which statements it can code. `names`: display first. `codings`: what a matched name is coded with.
-    `properties`: facts that normalization uses (units, category, strength, group …), all strings.
+    `properties`: facts that normalization uses (units, category, strength, group …), all strings. `marks`: the names
+    that are marked in a note; None: all, unless the property `unmarked` says that there are none. Codings and properties
+    are kept compact and made when asked for: masters have a hundred thousand concepts.
     """
 
     kind: Kind | Part
     display: str
     names: tuple[str, ...]
-    codings: tuple[Coding, ...]
-    properties: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
+    marks: tuple[str, ...] | None = field(compare=False)
+    packed_codings: tuple[tuple[str, str, str, str | None], ...]
+    packed_properties: tuple[str, ...] = field(compare=False)
+
+    def __init__(
+        self,
+        kind: Kind | Part,
+        display: str,
+        names: tuple[str, ...],
+        codings: Iterable[Coding],
+        properties: Mapping[str, str] | None = None,
+        marks: tuple[str, ...] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "kind", kind)
+        put(self, "display", display)
+        # Names and displays of codings are most often the display itself: one string for all of them.
+        put(self, "names", tuple(display if name == display else name for name in names))
+        put(self, "marks", marks)
+        put(self, "packed_codings", tuple(_pack(coding, display) for coding in codings))
+        facts = (properties or {}).items()
+        put(self, "packed_properties", tuple(sys.intern(part) for fact in facts for part in fact))
+
+    def marked(self, names: tuple[str, ...], marks: tuple[str, ...]) -> "Entry":
+        """The same concept going by `names`, of which `marks` are marked in notes."""
+        copied = object.__new__(Entry)
+        put = object.__setattr__
+        for part in ("kind", "display", "packed_codings", "packed_properties"):
+            put(copied, part, getattr(self, part))
+        put(copied, "names", names)
+        put(copied, "marks", marks)
+        return copied
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        return tuple(
+            Coding(system=system, code=code, display=display, version=version)
+            for system, code, display, version in self.packed_codings
+        )
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return dict(zip(self.packed_properties[::2], self.packed_properties[1::2], strict=True))
+
+    @property
+    def marked_names(self) -> tuple[str, ...]:
+        """Which of its names are marked in a note."""
+        if self.marks is not None:
+            return self.marks
+        return () if self.fact("unmarked") else self.names
+
+    def fact(self, name: str) -> str:
+        """One of the properties; empty where the table does not say."""
+        found = self.packed_properties
+        return next((found[at + 1] for at in range(0, len(found), 2) if found[at] == name), "")
+
+    def code(self, system: str) -> str | None:
+        """Its code in `system`."""
+        return next((packed[1] for packed in self.packed_codings if packed[0] == system), None)
+
+
+def _pack(coding: Coding, display: str) -> tuple[str, str, str, str | None]:
+    shown = display if coding.display == display else coding.display
+    version = coding.version
+    return sys.intern(coding.system), coding.code, shown, version if version is None else sys.intern(version)
 
 
 def _rows(name: str, *columns: str) -> Iterator[dict[str, str]]:
@@ -86,28 +170,68 @@ def starter_version() -> str:
 
 def starter_entries() -> list[Entry]:
     """All entries of the starter tables. Raises InvalidInput when a table lacks a column."""
-    return [*_diseases(), *_drugs(), *_lab_items(), *_infections(), *_allergens()]
+    tables = (_diseases, _modifiers, _drugs, _lab_items, _infections, _allergens, _departments, _usages)
+    return [entry for table in tables for entry in table()]
+
+
+def _entry(
+    kind: Kind | Part, names: tuple[str, ...], codings: Iterable[Coding], facts: Mapping[str, str], display: str = ""
+) -> Entry:
+    table, starter = STARTER_TABLE
+    return Entry(kind, display or names[0], names, codings, {**facts, table: starter})
+
+
+def _coded(name: str, **codes: str) -> list[Coding]:
+    """Codings of `name` for the codes that are there, by the name of their constant."""
+    systems = {
+        "receipt": RECEIPT_DISEASE,
+        "icd10": ICD10,
+        "key_number": MODIFIER_KEY,
+        "exchange": MODIFIER_EXCHANGE,
+        "modifier": RECEIPT_MODIFIER,
+    }
+    return [Coding(system=systems[which], code=code, display=name) for which, code in codes.items() if code]
 
 
 def _diseases() -> Iterator[Entry]:
+    """A synonym for which the receipt master has a code of its own (虫垂炎 beside 急性虫垂炎) is an entry of its own."""
+    own: set[str] = set()
+    apart: list[Entry] = []
+    for row in _rows("disease_names.tsv", "name", "receipt_code", "icd10", "spellings"):
+        codings = _coded(row["name"], receipt=row["receipt_code"], icd10=row["icd10"])
+        spellings = _split(row["spellings"])
+        own.update(spellings)
+        apart.append(_entry(Kind.CONDITION, spellings, codings, {}, display=row["name"]))
     for row in _rows("diseases.tsv", "name", "icd10", "receipt_code", "synonyms"):
-        codings = []
-        if row["receipt_code"]:
-            codings.append(Coding(system=RECEIPT_DISEASE, code=row["receipt_code"], display=row["name"]))
-        codings.append(Coding(system=ICD10, code=row["icd10"], display=row["name"]))
-        names = _split(row["name"], row["synonyms"])
-        yield Entry(Kind.CONDITION, row["name"], names, tuple(codings), {"kana": row["kana"]})
+        codings = _coded(row["name"], receipt=row["receipt_code"], icd10=row["icd10"])
+        names = tuple(name for name in _split(row["name"], row["synonyms"]) if name == row["name"] or name not in own)
+        yield _entry(Kind.CONDITION, names, codings, {"kana": row["kana"]})
+    yield from apart
+
+
+def _modifiers() -> Iterator[Entry]:
+    columns = ("name", "position", "scope", "receipt_code", "key_number", "exchange_code", "synonyms")
+    for row in _rows("modifiers.tsv", *columns):
+        codes = {"key_number": row["key_number"], "exchange": row["exchange_code"], "modifier": row["receipt_code"]}
+        facts = {"position": row["position"], "scope": row["scope"]}
+        yield _entry(Part.MODIFIER, _split(row["name"], row["synonyms"]), _coded(row["name"], **codes), facts)
 
 
 def _drugs() -> Iterator[Entry]:
     for row in _rows("drugs.tsv", "ingredient", "salts", "brands", "abbreviations", "class"):
         names = _split(row["ingredient"], row["salts"], row["brands"], row["abbreviations"])
-        properties = {"ingredient": row["ingredient"], "class": row["class"]}
-        yield Entry(Kind.PRESCRIPTION, row["ingredient"], names, (), properties)
+        facts = {"ingredient": row["ingredient"], "class": row["class"], "brands": row["brands"]}
+        yield _entry(Kind.PRESCRIPTION, names, (), facts)
     for row in _rows("drug_products.tsv", "name", "code", "ingredient", "strength", "form", "unit"):
         coding = Coding(system=YJ, code=row["code"], display=row["name"])
-        properties = {key: row[key] for key in ("ingredient", "strength", "form", "unit")}
-        yield Entry(Kind.PRESCRIPTION, row["name"], (row["name"],), (coding,), properties)
+        facts = {key: row[key] for key in ("ingredient", "strength", "form", "unit")}
+        yield _entry(Kind.PRESCRIPTION, (row["name"],), (coding,), facts)
+
+
+    for row in _rows("brand_products.tsv", "name", "code", "ingredient", "strength"):
+        coding = Coding(system=YJ, code=row["code"], display=row["name"])
+        facts = {key: row[key] for key in ("ingredient", "strength")} | {"unmarked": "true"}
+        yield _entry(Kind.PRESCRIPTION, (row["name"],), (coding,), facts)
 
 
 def _lab_items() -> Iterator[Entry]:
@@ -116,15 +240,15 @@ def _lab_items() -> Iterator[Entry]:
         if row["code"]:
             system = CORE_LAB if row["core"] else JLAC10
             codings = (Coding(system=system, code=row["code"], display=row["core"] or row["display"]),)
-        properties = {key: row[key] for key in ("core", "specimen", "units", "kind", "name_ja")}
-        yield Entry(Kind.LAB, row["name"], _split(row["name"], row["synonyms"]), codings, properties)
+        facts = {key: row[key] for key in ("core", "specimen", "units", "kind", "name_ja")}
+        yield _entry(Kind.LAB, _split(row["name"], row["synonyms"]), codings, facts)
 
 
 def _infections() -> Iterator[Entry]:
     for row in _rows("infections.tsv", "display", "code", "group", "kind", "specimen", "units", "names"):
         coding = Coding(system=INFECTION_LAB, code=row["code"], display=row["display"])
-        properties = {key: row[key] for key in ("group", "kind", "specimen", "units")}
-        yield Entry(Kind.INFECTION, row["display"], _split(row["names"], row["display"]), (coding,), properties)
+        facts = {key: row[key] for key in ("group", "kind", "specimen", "units")}
+        yield _entry(Kind.INFECTION, _split(row["names"], row["display"]), (coding,), facts, display=row["display"])
 
 
 def _allergens() -> Iterator[Entry]:
@@ -133,5 +257,16 @@ def _allergens() -> Iterator[Entry]:
         if row["code"]:
             system = JFAGY_FOOD if row["code"].startswith("J9F") else JFAGY_OTHER
             codings = (Coding(system=system, code=row["code"], display=row["display"]),)
-        names = _split(row["name"], row["synonyms"])
-        yield Entry(Kind.ALLERGY, row["name"], names, codings, {"category": row["category"]})
+        yield _entry(Kind.ALLERGY, _split(row["name"], row["synonyms"]), codings, {"category": row["category"]})
+
+
+def _departments() -> Iterator[Entry]:
+    for row in _rows("departments.tsv", "code", "name", "synonyms"):
+        coding = Coding(system=DEPARTMENT, code=row["code"], display=row["name"])
+        yield _entry(Part.DEPARTMENT, _split(row["name"], row["synonyms"]), (coding,), {})
+
+
+def _usages() -> Iterator[Entry]:
+    for row in _rows("usages.tsv", "code", "display", "key"):
+        codings = [Coding(system=system, code=row["code"], display=row["display"]) for system in (USAGE, USAGE_JAMI)]
+        yield _entry(Part.USAGE, (row["display"],), codings, {"key": row["key"]})

@@ -11,6 +11,9 @@ from app.terminology.entries import (
     ICD10,
     INFECTION_LAB,
     JFAGY_FOOD,
+    JFAGY_PRODUCT,
+    USAGE,
+    USAGE_JAMI,
     YJ,
     Entry,
     starter_entries,
@@ -19,7 +22,7 @@ from app.terminology.entries import (
 from app.terminology.matching import Lexicon
 from schemas.coding import Coding
 from schemas.issue import Issue, IssueType
-from schemas.record import Comparator, Quantity, Record
+from schemas.record import Comparator, Quantity, Record, ReferenceRange
 from schemas.statement import (
     Action,
     AllergyCategory,
@@ -111,6 +114,22 @@ def test_dates_relatives_and_what_cannot_be_computed(lexicon: Lexicon) -> None:
     assert "若い" not in issue.text
 
 
+def test_a_name_that_says_suspected_is_no_certain_diagnosis(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.CONDITION, name="肺炎の疑い"))
+    assert record.statement.assertion is Assertion.SUSPECTED
+    record, _ = one(lexicon, say(Kind.CONDITION, name="肺炎の疑い", assertion=Assertion.ABSENT))
+    assert record.statement.assertion is Assertion.ABSENT
+    record, _ = one(lexicon, say(Kind.CONDITION, name="胃癌の既往"))
+    assert record.statement.assertion is Assertion.PAST
+
+
+def test_modifiers_candidates_and_the_score_reach_the_record(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.CONDITION, name="左乳癌術後"))
+    assert [modifier.text for modifier in record.modifiers] == ["左", "術後"]
+    [record], _ = standardize.records([say(Kind.CONDITION, name="アルツハイマーー型認知性症")], DAY, lexicon, min_score=1.0)
+    assert not record.codings and record.candidates
+
+
 # -- allergies --------------------------------------------------------------------------------------------------------
 
 
@@ -124,14 +143,15 @@ def test_the_tables_category_wins(lexicon: Lexicon) -> None:
     assert record.reactions == ("発疹", "呼吸苦")
 
 
-def test_a_drug_is_an_allergen_of_medication_without_its_own_code() -> None:
-    coding = Coding(system=YJ, code="1149019F1021", display="ロキソニン錠60mg")
-    drug = Entry(Kind.PRESCRIPTION, "ロキソニン錠60mg", ("ロキソニン錠60mg", "ロキソニン"), (coding,))
-    lexicon = Lexicon([drug], "test")
-    for name in ("ロキソニン", "ﾛｷｿﾆﾝ錠60mg"):
-        record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name=name))
-        assert record.statement.category is AllergyCategory.MEDICATION
-        assert not record.codings
+def test_a_drug_is_an_allergen_of_medication(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="ﾛｷｿﾆﾝ錠60mg"))
+    assert record.statement.category is AllergyCategory.MEDICATION
+    assert codes(record) == {(JFAGY_PRODUCT, "YCM1149019F1560")}
+    # Which of its products the brand means is not said.
+    record, issues = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="ロキソニン"))
+    assert record.statement.category is AllergyCategory.MEDICATION
+    assert not record.codings and {c.coding.system for c in record.candidates} == {JFAGY_PRODUCT}
+    assert [issue.code for issue in issues] == [IssueType.CODE_INVALID]
     record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.ENVIRONMENT, name="ほこり"))
     assert record.statement.category is AllergyCategory.ENVIRONMENT
 
@@ -198,6 +218,13 @@ def test_the_day_of_a_result(lexicon: Lexicon) -> None:
     assert not issues and record.quantity is None and record.text_value is None
 
 
+def test_a_reference_range_beside_the_result(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.LAB, name="K", value="4.1", reference="(3.5-5.0)"))
+    assert record.reference_range == ReferenceRange(low=Decimal("3.5"), high=Decimal("5.0"))
+    record, _ = one(lexicon, say(Kind.LAB, name="K", value="4.1", reference="(なし)"))
+    assert record.reference_range is None
+
+
 # -- infections -------------------------------------------------------------------------------------------------------
 
 
@@ -243,13 +270,13 @@ def test_a_prescription_is_computed_and_its_product_coded() -> None:
     assert (dosage.dose, dosage.dose_unit, dosage.per_day, dosage.days) == (Decimal(1), "錠", 2, 28)
 
 
-@pytest.mark.parametrize("name", ["ロキソニン錠60mg", "ロキソニン(60)", "ロキソニン 60", "ロキソニンテープ100mg", "ロキソニン"])
-def test_form_and_strength_do_not_hide_the_drug(name: str) -> None:
-    coding = Coding(system="urn:test", code="1", display="ロキソニン")
-    lexicon = Lexicon([Entry(Kind.PRESCRIPTION, "ロキソニン", ("ロキソニン",), (coding,))], "test")
-    record, issues = one(lexicon, say(Kind.PRESCRIPTION, name=name))
-    assert not issues
-    assert (record.display, record.codings) == (name, (coding,))
+def test_a_usage_is_coded_by_what_it_says(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.PRESCRIPTION, name="アムロジピン錠5mg", dose="1錠", usage="分1 朝食後", days="28日分"))
+    assert record.dosage is not None
+    assert [(c.system, c.code) for c in record.dosage.usage] == [(USAGE, "1011000400000000"), (USAGE_JAMI, "1011000400000000")]
+    for name, usage in (("ロキソニンテープ100mg", "朝食後"), ("アムロジピン錠5mg", "適当に"), ("アムロジピン錠5mg", "隔日")):
+        record, _ = one(lexicon, say(Kind.PRESCRIPTION, name=name, usage=usage))
+        assert record.dosage is not None and record.dosage.usage == ()
 
 
 def test_a_dose_that_is_not_computed_is_reported() -> None:
