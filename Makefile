@@ -50,7 +50,7 @@ $(STAMP): requirements.lock pyproject.toml app/generation/llama-build.cmake
 	touch $@; echo "Installed in $$(($$(date +%s) - started)) s."
 
 demo: setup ## convert the sample notes through database, queue, worker and API, then stay up until Ctrl-C
-	@exec $(BIN)/hyojun up $(ARGS)
+	@FACILITY_NAME="$${FACILITY_NAME:-架空総合病院}" INSTITUTION_NUMBER="$${INSTITUTION_NUMBER:-1310000001}" exec $(BIN)/hyojun up $(ARGS)
 
 test: setup ## run the whole test suite
 	@exec $(BIN)/python -m pytest $(ARGS)
