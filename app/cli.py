@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands import export, local_codes, profiles, read_settings, terminology
+from app.commands import explain, export, local_codes, profiles, quiet, read_settings, terminology
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
-from app.settings import Settings
-from schemas.note import ChartNote
-from schemas.record import Record
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from schemas.note import ChartNote
+    from schemas.record import Record
 
 app = typer.Typer(
     help="Japanese chart notes to FHIR (JP-CLINS, JP Core) and SS-MIX2.",
@@ -31,16 +33,20 @@ def _begin() -> None:
 
 
 def _report(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
-    """The last word of a failed command: one line for an error of ours, type and place for any other."""
-    if isinstance(error, HyojunError):
-        print(f"hyojun: {error}", file=sys.stderr)
+    """The last word of a failed command: one line for what an operator can change, type and place for any other."""
+    reason = str(error) if isinstance(error, HyojunError) else explain(error)
+    if reason is not None:
+        print(f"hyojun: {reason}", file=sys.stderr)
         return
     import traceback
 
     print(f"hyojun: {describe(error)}", file=sys.stderr)
     if isinstance(error, OSError) and error.strerror:
-        print(f"  {error.strerror}: {error.filename or ''}", file=sys.stderr)
+        print(f"  {error.strerror}", file=sys.stderr)
+    library = str(Path(typer.__file__).parent)  # a dozen frames between the command's name and its function
     for frame in traceback.extract_tb(tb):
+        if frame.filename.startswith(library):
+            continue
         print(f"  at {frame.filename}:{frame.lineno} {frame.name}", file=sys.stderr)
 
 
@@ -67,7 +73,7 @@ def convert(
     if (notes is None) == (text is None):
         raise typer.BadParameter("give a file of notes, or one text with --text")
     settings = read_settings()
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
+    quiet(settings)
     from app.batches import convert_notes
     from app.intake import Line, count_notes, read_note_text, read_notes
     from app.report import console, progress_bar, show_outcomes
@@ -90,7 +96,7 @@ def convert(
     lines = read_notes(path) if notes else one_text(path)
     outcomes = []
 
-    def one_note(note: ChartNote, earlier: Sequence[Record]) -> Any:
+    def one_note(note: "ChartNote", earlier: "Sequence[Record]") -> Any:
         return converter.convert(note, source=source, earlier=earlier)
 
     with progress_bar(messages) as bar:
@@ -107,7 +113,7 @@ def convert(
         raise typer.Exit(1)
 
 
-def _load_converter(settings: Settings) -> Any:
+def _load_converter(settings: "Settings") -> Any:
     """With DATABASE_URL the tables are those in use there; without, the ones that come with Hyojun."""
     from app.pipeline import Converter
     from app.terminology.entries import starter_entries, starter_version

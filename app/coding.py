@@ -8,9 +8,10 @@ is worse than none. What came near is offered to a reviewer as candidates.
 import re
 from dataclasses import dataclass, replace
 
-from app.terminology.candidates import same_thing
+from app.terminology.candidates import likeness, same_thing
 from app.terminology.diseases import read_disease
-from app.terminology.entries import LOCAL_LAB, Entry
+from app.terminology.drugs import parse_drug
+from app.terminology.entries import ICD10, LOCAL_LAB, Entry
 from app.terminology.matching import Lexicon, as_candidates
 from app.terminology.spelling import variant_key
 from schemas.coding import Candidate, Coding
@@ -65,7 +66,8 @@ def _own(kind: Kind, written: str, lexicon: Lexicon) -> _Own:
     if row.target is None:
         return _Own(local)
     # The display decides which slice of the profile checks the code: the table's own one, where it is loaded.
-    shown = lexicon.display(row.target.system, row.target.code)
+    # A class of ICD-10 holds many names, and the display of one of them is not that of the class.
+    shown = lexicon.display(row.target.system, row.target.code) if row.target.system != ICD10 else None
     target = row.target.model_copy(update={"display": shown}) if shown else row.target
     return _Own(local, (target,), lexicon.find(target.system, target.code))
 
@@ -77,13 +79,25 @@ def disease(written: str, lexicon: Lexicon, min_score: float = MIN_SCORE) -> Cod
         return Coded(written, own.target, entry=own.entry)
     read = read_disease(written, lexicon)
     if read is not None:
-        return Coded(read.display, read.codings, modifiers=read.modifiers, assertion=read.assertion)
+        meanings = () if read.codings else _meanings(Kind.CONDITION, written, lexicon)
+        return Coded(read.display, read.codings, meanings, modifiers=read.modifiers, assertion=read.assertion)
     nearest, candidates = _nearest(Kind.CONDITION, written, lexicon, min_score)
     if nearest is not None and not nearest.fact("single_use_forbidden"):
         return Coded(nearest.display, nearest.codings, candidates)
     return Coded(written, (), candidates)
 
 
+def _meanings(kind: Kind, written: str, lexicon: Lexicon) -> tuple[Candidate, ...]:
+    """What a name of several meanings (`starter/ambiguous.tsv`) may stand for."""
+    entry = lexicon.lookup(kind, written)
+    meant = entry.fact("meanings").split("|") if entry else []
+    found = [one for name in meant if (one := lexicon.lookup(kind, name)) is not None and one.packed_codings]
+    return tuple(Candidate(coding=one.codings[0], score=0.9, reason="several meanings") for one in found)
+
+
+# Abbreviations that only their case tells apart: TG is triglyceride and Tg thyroglobulin, FBG fasting blood glucose and
+# Fbg fibrinogen.
+_BY_CASE = {"Tg": "サイログロブリン", "Fbg": "フィブリノゲン"}
 # Words of the material before or behind a test's name. 血中 is none: serum or plasma is not said.
 _SPECIMEN = re.compile(r"^(?:血清|血漿|尿中?|髄液|胸水|腹水|関節液|動脈血|静脈血|便)|[(（](?:血清|血漿|尿|髄液|胸水|腹水|動脈血|静脈血|便)[)）]$")
 
@@ -94,8 +108,10 @@ def test(kind: Kind, written: str, lexicon: Lexicon, min_score: float = MIN_SCOR
     own = _own(kind, written, lexicon)
     if own.target:
         return Coded(written, own.target, local=own.local, entry=own.entry)
-    entry = lexicon.lookup(kind, written)
+    entry = lexicon.lookup(kind, _BY_CASE.get(written, written))
     specimen = _SPECIMEN.search(written)
+    if entry is not None and not entry.packed_codings and entry.fact("meanings"):
+        return Coded(written, (), _meanings(kind, written, lexicon), own.local, entry=entry)
     if entry is None and specimen is not None:
         bare = lexicon.lookup(kind, written[: specimen.start()] + written[specimen.end() :])
         material = specimen[0].strip("()（）").removesuffix("中")
@@ -103,7 +119,7 @@ def test(kind: Kind, written: str, lexicon: Lexicon, min_score: float = MIN_SCOR
     candidates: tuple[Candidate, ...] = ()
     if entry is None:
         nearest, candidates = _nearest(kind, written, lexicon, min_score)
-        entry = nearest if specimen is None else None
+        entry = nearest if specimen is None and written not in _BY_CASE else None
     display = entry.display if entry and kind is Kind.INFECTION else written
     return Coded(display, entry.codings if entry else (), candidates, own.local, entry=entry)
 
@@ -114,8 +130,21 @@ def drug(written: str, lexicon: Lexicon) -> Coded:
     if own.target:
         return Coded(written, own.target)
     read = lexicon.drugs.read(written)
-    candidates = read.candidates if read.codings or read.candidates else lexicon.candidates(Kind.PRESCRIPTION, written)
+    candidates = read.candidates if read.codings or read.known else _spelled_like(written, lexicon)
     return Coded(written, read.codings, candidates)
+
+
+# Between アムロジピン and アムロジビン it is 0.57, between タキソール and タキソテール 0.55, バファリン and ワーファリン 0.5.
+_STEM_LIKENESS = 0.56
+
+
+def _spelled_like(written: str, lexicon: Lexicon) -> tuple[Candidate, ...]:
+    """Products whose name without form and strength begins and goes on like the written one: names of other drugs that
+    only look alike, or share form and strength, are not even offered."""
+    stem = parse_drug(written).stem
+    near = lexicon.near(Kind.PRESCRIPTION, written, 30)
+    stems = [(one, parse_drug(one.name).stem) for one in near]
+    return as_candidates(one for one, other in stems if other[:1] == stem[:1] and likeness(stem, other) >= _STEM_LIKENESS)
 
 
 # アレルギー：なし denies, though なし is a pear (ナシ) as well; half-width ﾅｼ is the usual way of charts to write it.
@@ -136,7 +165,7 @@ def allergen(written: str, lexicon: Lexicon) -> Coded:
     read = lexicon.drugs.allergen(bare)
     if entry is not None:
         codes = read if entry.fact("category") == AllergyCategory.MEDICATION else None
-        candidates = codes.candidates if codes else ()
+        candidates = codes.candidates if codes else _meanings(Kind.ALLERGY, bare, lexicon)
         return Coded(entry.display, codes.codings if codes else (), candidates, category=_category(entry))
     if read.known:
         return Coded(written, read.codings, read.candidates, category=AllergyCategory.MEDICATION)

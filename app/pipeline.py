@@ -129,7 +129,7 @@ class Converter:
         records, coded = standardize.records(statements, note.date, self.lexicon, self._min_score)
         department = self.lexicon.department(note.department)
         run = self._run(reading, started)
-        resources, built = self._resources(note, records, department, run, started)
+        resources, built = self._resources(note, records, department, run, started, source)
         bundle = fhir.collection(note, resources, started)
         found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=self.lexicon.lab_displays)
         # Best practices that the profiles only recommend would bury what a person has to read.
@@ -176,14 +176,16 @@ class Converter:
         department: Coding | None,
         run: dict[str, Any],
         recorded: datetime,
+        source: str,
     ) -> tuple[list[dict[str, Any]], list[Issue]]:
-        source = fhir.ProvenanceSource(
+        made_by = fhir.ProvenanceSource(
             run_id=run["id"],
             software_version=__version__,
             **{key: run[key] for key in ("model", "prompt", "grammar", "terminology")},
         )
         return fhir.build_resources(
-            note, records, facility=self._facility, department=department, run=source, recorded=recorded
+            note, records, facility=self._facility, department=department, run=made_by, recorded=recorded,
+            source=source,
         )
 
     def _messages(

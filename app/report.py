@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.batches import Outcome, total_of
 from schemas.statement import Kind
+
+if TYPE_CHECKING:
+    from app.batches import Outcome
 
 HEADINGS = {
     Kind.CONDITION: "傷病名",
@@ -36,8 +39,10 @@ def progress_bar(out: Console) -> Progress:
     )  # fmt: skip
 
 
-def show_outcomes(out: Console, outcomes: Sequence[Outcome]) -> None:
+def show_outcomes(out: Console, outcomes: "Sequence[Outcome]") -> None:
     """Statements by kind, resources, issues and seconds: of each note, and of all."""
+    from app.batches import total_of  # here: with it comes all of FHIR, which most commands do not need
+
     table = Table(box=SIMPLE if out.is_terminal else None)
     table.add_column("note", no_wrap=True)
     for heading in (*HEADINGS.values(), "resources", "issues", "seconds"):

@@ -33,19 +33,20 @@ _RESULTS = re.compile(r"検査|採血|血液|感染症|データ|生化学|血�
 _SAMPLING = re.compile(r"検査|採血|データ|ラボ|[Ll]abo?\b|[Dd]ata")
 _HEADING = re.compile(r"^\s*[【\[<〈《(■□◆◇●○◎#*・=-]|[::】\]>〉》)]\s*$|^\s*\S{1,12}\s*$")
 _TITLE = re.compile(r"^\s*[【\[<〈《■□◆◇●○◎#]")
-_SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s*(?:日分|日間|TD|週間分)(?!以上|前|後)")
+_SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s{0,9}(?:日分|日間|TD|週間分)(?!以上|前|後)")
 # A flag may stand between a row's last result and its unit. The unit has a slash, a percent sign or stands alone.
-_TAIL_UNIT = re.compile(r"[\s)|]*(?:[HL↑↓]{1,2}[\s)|]*)?([^\s|]*[A-Za-zμ]/[^\s|]*|%|/μL|万/μL|[×x]?10\^\d+/μL|秒|fL|pg|COI)[\s|]*")
+_TAIL_UNIT = re.compile(r"[\s)|]{0,99}(?:[HL↑↓]{1,2}[\s)|]{0,99})?([^\s|]{0,20}[A-Za-zμ]/[^\s|]{0,20}|%|/μL|万/μL|[×x]?10\^\d+/μL|秒|fL|pg|COI)[\s|]*")
 _LOOK_UP = 25
 
 # Where a reference range may stand; `parse_reference_range` decides whether it is one. Folding leaves some dashes apart.
-_N = r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?|[+-]?[0-9]+(?:\.[0-9]+)?"
+# Numbers and gaps have an end, or a line of a hundred thousand digits would be searched from each of them.
+_N = r"[+-]?[0-9]{1,3}(?:,[0-9]{3}){1,4}(?:\.[0-9]{1,9})?|[+-]?[0-9]{1,12}(?:\.[0-9]{1,9})?"
 _RANGE = re.compile(
-    rf"(?:{_N})\s*(?:[-~\u301c\u2014\u2015ー]|以上[、,~\s]?)\s*(?:{_N})(?:\s*(?:以下|未満))?"
-    rf"|(?:[<>][=]?|[≦≧≤≥])\s*(?:{_N})|(?:{_N})\s*(?:以下|未満|以上)|[~\u301c]\s*(?:{_N})(?![0-9./])"
+    rf"(?:{_N})\s{{0,9}}(?:[-~\u301c\u2014\u2015ー]|以上[、,~\s]?)\s{{0,9}}(?:{_N})(?:\s{{0,9}}(?:以下|未満))?"
+    rf"|(?:[<>][=]?|[≦≧≤≥])\s{{0,9}}(?:{_N})|(?:{_N})\s{{0,9}}(?:以下|未満|以上)|[~\u301c]\s{{0,9}}(?:{_N})(?![0-9./])"
 )
 _BRACKETED = re.compile(r"[(\[【〔{](?P<inside>[^()\[\]【】〔〕{}]{1,40})[)\]】〕}]")
-_LABEL = re.compile(rf"\s*[、,]?\s*{RANGE_LABEL.pattern}\s*[::は]?\s*")
+_LABEL = re.compile(rf"\s{{0,9}}[、,]?\s{{0,9}}{RANGE_LABEL.pattern}\s{{0,9}}[::は]?\s{{0,9}}")
 # What may stand between a result and its range and was not read: a flag, a unit.
 _FLAG = re.compile(r"\((?:HH?|LL?|[↑↓])\)|(?:HH?|LL?)(?![A-Za-z])|[↑↓*]{1,2}|[高低]値?")
 _UNIT = re.compile(r"(?:[×x]?10\^[0-9]{1,2}|[万千])?(?:[A-Za-zμ]{0,6}/[A-Za-zμ][A-Za-z0-9.μ]{0,9}|%|‰|秒|fL|pg|COI|mEq)(?![A-Za-z])")

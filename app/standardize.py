@@ -8,9 +8,8 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
-from app import coding, normalize
+from app import coding, methods, normalize
 from app.coding import MIN_SCORE, Coded
-from app.terminology.entries import Entry
 from app.terminology.matching import Lexicon, Mention
 from schemas.issue import Issue, IssueType, Severity
 from schemas.record import Record, ReferenceRange
@@ -180,16 +179,6 @@ def _allergy(statement: Statement, lexicon: Lexicon) -> Record:
     )
 
 
-def _quantitative(entry: Entry, unit: str | None, lexicon: Lexicon) -> Entry | None:
-    """The quantitative test of the same infection in `unit`. International units are written IU or U."""
-
-    def plain(text: str) -> str:
-        return normalize.fold_unit(text).replace("IU", "U").replace(".", "").replace("S/CO", "COI").upper()
-
-    tests = [e for e in lexicon.group(entry) if e.fact("kind") == "quantity"]
-    return next((e for e in tests if unit and plain(unit) in map(plain, e.fact("units").split("|"))), None)
-
-
 def _infection(
     statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
 ) -> Record:
@@ -202,8 +191,7 @@ def _infection(
         text = normalize.parse_qualitative(value)
         if text is None:
             _note(issues, statement.fields[Field.VALUE], IssueType.VALUE, "infection: the result is not understood")
-    if quantity and result is None:
-        coded = _for_number(coded, quantity.unit, lexicon)
+    coded = methods.fitting(Kind.INFECTION, coded, quantity, text, unit, lexicon)
     return Record(
         statement=statement,
         display=coded.display,
@@ -215,17 +203,6 @@ def _infection(
         text_value=text,
         reference_range=_reference(statement),
     )
-
-
-def _for_number(coded: Coded, unit: str | None, lexicon: Lexicon) -> Coded:
-    """The quantitative test of the same infection. A number under the code of a qualitative test would be wrong: without
-    a quantitative one in this unit the name stays uncoded."""
-    if coded.entry is None or not coded.entry.fact("kind"):
-        return coded
-    entry = _quantitative(coded.entry, unit, lexicon) or coded.entry
-    if entry.fact("kind") != "quantity":
-        return coded.without_codings()
-    return coded if entry is coded.entry else coded.of(entry)
 
 
 def _reference(statement: Statement) -> ReferenceRange | None:
@@ -257,6 +234,7 @@ def _lab(statement: Statement, day: date, lexicon: Lexicon, min_score: float, is
         if text is None and quantity is None:
             _note(issues, span, IssueType.VALUE, "lab: the result is not a number or a known qualitative result")
             text = normalize.expand_name(value)
+    coded = methods.fitting(Kind.LAB, coded, quantity, text, _quote(statement, Field.UNIT), lexicon)
     collected = _date(statement, Field.DATE, day, issues) or day.isoformat()
     flag = _quote(statement, Field.FLAG)
     return Record(
@@ -281,10 +259,37 @@ def _prescription(statement: Statement, lexicon: Lexicon, issues: list[Issue]) -
     if dose and dosage.dose is None:
         _note(issues, statement.fields[Field.DOSE], IssueType.VALUE, "prescription: the dose was not computed")
     if usage:
-        # 朝食後 of a patch is not 朝食後 of a tablet: the form says the route where the usage does not.
-        named = next((route for name in (written, *(c.display for c in coded.codings)) if (route := normalize.usage_route(name))), "")
-        usage_key = normalize.usage_key(usage if named in usage else f"{named} {usage}")
+        # 朝食後 of a patch is not 朝食後 of a tablet: the drug says the route where the usage does not.
+        route = _route(written, coded, dosage.dose_unit, lexicon)
+        usage_key = normalize.usage_key(usage if route in usage else f"{route} {usage}") if route is not None else None
         dosage = dosage.model_copy(update={"usage": lexicon.usage(usage_key or "")})
     return Record(
         statement=statement, display=coded.display, codings=coded.codings, candidates=coded.candidates, dosage=dosage
     )
+
+
+_BY_MOUTH = "内服"
+# Units of a dose that are of one route only; 単位 of an injection where the drug is not one that is swallowed.
+_ROUTE_OF_UNIT = {
+    **dict.fromkeys(("錠", "カプセル", "包"), _BY_MOUTH),
+    **dict.fromkeys(("枚", "吸入", "噴霧", "プッシュ", "吹", "puff", "ブリスター"), "外用"),
+}
+_INJECTED_UNITS, _INJECTED = ("単位", "IU"), "注射"
+
+
+def _route(written: str, coded: Coded, unit: str | None, lexicon: Lexicon) -> str | None:
+    """The route by the form in the written name or in the product that it is coded with, by the unit of the dose, or by
+    the forms of all products of that brand or ingredient (ノボラピッド is injected whatever the meals).
+
+    "": nothing says it, or the drug is swallowed too, as meals in the usage then tell. None: it is not swallowed, and
+    nothing says which other way it is given.
+    """
+    for name in (written, *(one.display for one in coded.codings)):
+        if route := normalize.usage_route(name):
+            return route
+    if unit in _ROUTE_OF_UNIT:
+        return _ROUTE_OF_UNIT[unit]
+    routes = {normalize.usage_route(product) for product in lexicon.drugs.products(written)}
+    if not routes - {None} or _BY_MOUTH in routes:
+        return _INJECTED if unit in _INJECTED_UNITS and not routes else ""
+    return routes.pop() if len(routes) == 1 else None

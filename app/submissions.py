@@ -34,6 +34,10 @@ from schemas.issue import Issue, IssueType, Severity
 from schemas.job import JobState
 
 JAPAN = timezone(timedelta(hours=9))
+_NO_NUMBER = (
+    "the institution number of the facility; it goes into resources when notes are converted: set INSTITUTION_NUMBER for "
+    "the workers, then convert the notes again (POST /api/notes/{id}/jobs)"
+)
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,14 @@ class Report:
 
 @dataclass(frozen=True)
 class DocumentMade:
-    """The document of one note, or why there is none. `waiting`: drafts of the note that nobody has released."""
+    """The document of one note, or why there is none. `waiting`: drafts of the note that nobody has released; `drafts`:
+    does it hold such a one?"""
 
     note_id: str
     bundle: dict[str, Any] | None
     issues: list[Issue]
     waiting: int = 0
+    drafts: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,8 +239,9 @@ class _Maker:
         if bundle is None:
             if stored is None and not rows:
                 return None
-            if stored is not None:
-                issues.append(_stale(stored))
+            # A version with drafts is not for the service: only another one may be there.
+            if (sent := self._stored(self._insurance(), local, released=True)) is not None:
+                issues.append(_stale(sent))
             return Made(**about)
         ids = {entry["resource"]["id"] for entry in bundle["entry"]}
         unaccepted = any(row.id in ids and row.state == ReleaseState.DRAFT for row in rows)
@@ -255,7 +262,7 @@ class _Maker:
         number = next((n for n in map(clins.institution, reversed(candidates)) if n), None)
         if self.patient is None:
             return None, None, [_missing("no Patient of a finished job")]
-        insurance = clins.insurance_id(self.patient)
+        insurance = self._insurance()
         stored = self._stored(insurance, local)
         if not candidates:
             return stored, None, []
@@ -266,7 +273,7 @@ class _Maker:
                 [_missing(f"{clins.reference_of(self.patient)} has no insurance id (被保険者個人識別子)")],
             )
         if number is None:
-            return stored, None, [_missing("the institution number of the facility (INSTITUTION_NUMBER)")]
+            return stored, None, [_missing(f"{clins.reference_of(self.patient)}: {_NO_NUMBER}")]
         year = stored.identifier_value.split("^")[1] if stored else f"{self.today.year:04}"
         value = f"{number}^{year}^{local}"
         bundle, issues = clins.clins_bundle(
@@ -274,7 +281,11 @@ class _Maker:
         )
         return stored, bundle, issues
 
-    def _stored(self, insurance: str | None, local: str) -> ClinsBundle | None:
+    def _insurance(self) -> str | None:
+        return clins.insurance_id(self.patient) if self.patient else None
+
+    def _stored(self, insurance: str | None, local: str, *, released: bool = False) -> ClinsBundle | None:
+        """The newest version under the key; `released`: the newest without a draft."""
         query = (
             select(ClinsBundle)
             .where(
@@ -288,6 +299,8 @@ class _Maker:
         )
         if insurance is not None:
             query = query.where(ClinsBundle.insurance_id == insurance)
+        if released:
+            query = query.where(~ClinsBundle.drafts)
         return self.session.scalars(query.limit(1)).one_or_none()
 
     def _record(self, stored: ClinsBundle | None, bundle: dict[str, Any], drafts: bool) -> tuple[ClinsBundle, bool]:
@@ -296,7 +309,8 @@ class _Maker:
         if stored is not None and stored.identifier_value != value:
             stored = None  # the facility has another number now, and so the Bundle another key
         if stored is not None and stored.content_sha256 == digest:
-            stored.drafts = drafts  # what was a draft may have been accepted as it was
+            # What was a draft may have been accepted as it was; what was handed out without one may have been sent.
+            stored.drafts = stored.drafts and drafts
             return stored, False
         insurance = clins.insurance_id(bundle["entry"][0]["resource"])
         assert insurance is not None
@@ -384,10 +398,17 @@ def note_document(session: Session, document_id: str, *, drafts: bool) -> Docume
     waiting = 0 if drafts else sum(row.valid and row.state == ReleaseState.DRAFT for row in read)
     version = next(row.version for row in rows if row.type == "DocumentReference")
     moment = max(row.created_at for row in rows).astimezone(UTC)
-    bundle, issues = documents.document(chart, [row.content for row in kept], timestamp=moment, version=version)
+    bundle, issues = documents.document(
+        chart,
+        [row.content for row in kept],
+        timestamp=moment,
+        version=version,
+        withheld=[row.content for row in rows if row not in kept],
+    )
     held = [_held(row) for row in rows if not row.valid]
     drafted = [_draft_issue(waiting)] if waiting else []
-    return DocumentMade(chart.id, bundle, [*issues, *held, *drafted], waiting)
+    unaccepted = bundle is not None and any(row in kept and row.state == ReleaseState.DRAFT for row in read)
+    return DocumentMade(chart.id, bundle, [*issues, *held, *drafted], waiting, unaccepted)
 
 
 def document_ids(session: Session, note_ids: Sequence[str] = ()) -> list[tuple[str, str]]:

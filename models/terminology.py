@@ -77,9 +77,9 @@ character of each name behind a space."""
 
 
 class Concept(Base):
-    """An entry of a code master. `kana`: its reading, the sort key; `search_text`: what names are compared with.
+    """An entry of a code master. `kana`: its reading, the sort key; `search_text`: its names as keys.
 
-    `folded`: what people search in, names and reading with katakana as hiragana; the database fills it.
+    `folded`: what people search in, those names and the reading with katakana as hiragana; the database fills it.
     """
 
     __tablename__ = "concepts"
@@ -96,13 +96,6 @@ class Concept(Base):
     __table_args__ = (
         # text_pattern_ops: beginnings of codes are looked for, whatever the collation of the database is.
         Index("ix_concepts_release_id_code", "release_id", "code", postgresql_ops={"code": "text_pattern_ops"}),
-        Index(
-            "ix_concepts_search_text_trgm",
-            "search_text",
-            postgresql_using="gin",
-            postgresql_ops={"search_text": "gin_trgm_ops"},
-        ),
-        Index("ix_concepts_release_id_search_text", "release_id", "search_text"),
         # pg_trgm sees no letter in Japanese where the database's LC_CTYPE is C, and no trigram in a word of two
         # characters anywhere; pairs of characters need neither.
         Index(

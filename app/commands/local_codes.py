@@ -2,18 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.markup import escape
-from rich.table import Table
 
-from app.commands import read_settings
-from app.log import configure
-from app.terminology.local import MAX_FILE_BYTES, Report, current, export_local, import_local, write_csv
+from app.commands import open_database
 from schemas.issue import Severity
 from schemas.statement import Kind
+
+if TYPE_CHECKING:
+    from app.terminology.local import Report
 
 local_codes = typer.Typer(
     help="The hospital's own codes of diseases, allergens, tests and drugs, and the standard codes that they mean.",
@@ -31,7 +29,7 @@ def import_file(
         typer.Argument(
             exists=True,
             dir_okay=False,
-            help="CSV, UTF-8 or CP932: kind,code,display,system,standard_code,standard_display.",
+            help="CSV, UTF-8 or CP932, with the columns above; English or Japanese names, in any order.",
         ),
     ],
     replace: Annotated[
@@ -44,26 +42,31 @@ def import_file(
         str, typer.Option(help="Who answers for the file; stored with every row.")
     ] = "hyojun local-codes import",
 ) -> None:
-    """Checks every row, then stores new and changed ones; with one error nothing is stored. Exit status 1 for errors."""
-    settings = read_settings()
-    url = settings.require_database_url()
-    from app.db import Database
+    """Checks every row, then stores new and changed ones; with one error nothing is stored. Exit status 1 for errors.
 
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
+    Workers take it up between two notes.
+
+    \b
+    kind              種別        condition 傷病名, allergy アレルギー,
+                                  infection 感染症, lab 検査, prescription 処方
+    code              院内コード
+    display           院内名称    as notes write it
+    system            コード体系  URI; empty with standard_code: not known yet
+    standard_code     標準コード  must be in a loaded table
+    standard_display  標準名称    may be left out: the table's is taken
+    """
+    from app.terminology.local import MAX_FILE_BYTES, import_local
+
     with file.open("rb") as opened:
         raw = opened.read(MAX_FILE_BYTES + 1)
-    database = Database(url)
-    try:
-        with database.session_scope() as session:
-            report = import_local(session, raw, by=by, replace_all=replace, skip_bad=skip_bad)
-    finally:
-        database.dispose()
+    with open_database() as database, database.session_scope() as session:
+        report = import_local(session, raw, by=by, replace_all=replace, skip_bad=skip_bad)
     _show(report)
     if any(fault.severity is Severity.ERROR for fault in report.faults):
         raise typer.Exit(1)
 
 
-def _show(report: Report) -> None:
+def _show(report: "Report") -> None:
     from app.report import console
 
     out, messages = console(), console(stderr=True)
@@ -88,14 +91,10 @@ def export_file(
     ],
 ) -> None:
     """Writes the rows in force; importing the file again changes nothing."""
-    from app.db import Database
+    from app.terminology.local import export_local, write_csv
 
-    database = Database(read_settings().require_database_url())
-    try:
-        with database.session_scope() as session:
-            rows = export_local(session)
-    finally:
-        database.dispose()
+    with open_database() as database, database.session_scope() as session:
+        rows = export_local(session)
     content = write_csv(rows)
     if str(file) == "-":
         sys.stdout.buffer.write(content)
@@ -108,24 +107,32 @@ def export_file(
 def list_rows(
     kind: Annotated[Kind | None, typer.Option(help="Only these.")] = None,
     unmapped: Annotated[bool, typer.Option("--unmapped", help="Only codes without a standard one.")] = False,
+    only_lost: Annotated[
+        bool, typer.Option("--lost", help="Only codes whose standard one no loaded table has any more.")
+    ] = False,
 ) -> None:
     """Shows the rows in force."""
-    from app.db import Database
-    from app.report import console
+    from rich.box import SIMPLE
+    from rich.markup import escape
+    from rich.table import Table
 
-    database = Database(read_settings().require_database_url())
-    try:
-        with database.session_scope() as session:
-            entries = [entry for entry in current(session, kind) if entry.target is None or not unmapped]
-    finally:
-        database.dispose()
+    from app.report import console
+    from app.terminology.local import current, lost
+
+    with open_database() as database, database.session_scope() as session:
+        gone = {(entry.kind, entry.code) for entry in lost(session)}
+        entries = [
+            entry for entry in current(session, kind)
+            if (entry.target is None or not unmapped) and ((entry.kind, entry.code) in gone or not only_lost)
+        ]  # fmt: skip
     out = console()
     table = Table(box=SIMPLE if out.is_terminal else None)
-    for column in ("kind", "code", "display", "standard", "standard display"):
+    for column in ("kind", "code", "display", "standard", "standard display", ""):
         table.add_column(column, overflow="fold")
     for entry in entries:
         target = entry.target
         means = (f"{target.system}|{target.code}", target.display) if target else ("", "")
-        table.add_row(*(escape(cell) for cell in (entry.kind, entry.code, entry.display, *means)))
+        state = "in no loaded table any more" if (entry.kind, entry.code) in gone else ""
+        table.add_row(*(escape(cell) for cell in (entry.kind, entry.code, entry.display, *means, state)))
     out.print(table)
-    out.print(f"{len(entries)} codes")
+    out.print("1 code" if len(entries) == 1 else f"{len(entries)} codes")

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from app.commands import read_settings
+from app.commands import quiet, read_settings
 from app.errors import InvalidInput
-from app.log import configure
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MAX_WARNINGS = 50
 """Warnings listed one by one; beyond it, how many there are."""
@@ -29,7 +28,7 @@ def import_profiles(
     A running process keeps the profiles that it opened until it is started again.
     """
     settings = read_settings()
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
+    quiet(settings)
     from app.fhir.profiles import import_profiles as compile_packages
     from app.report import console
 
@@ -52,7 +51,7 @@ def import_profiles(
 def profiles() -> None:
     """Shows what is loaded; exit status 1 when there is nothing, or the file cannot be used."""
     settings = read_settings()
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
+    quiet(settings)
     from app.fhir.profiles import Profiles
     from app.report import console
 
@@ -65,8 +64,11 @@ def profiles() -> None:
 
 
 def _show(
-    out: Console, messages: Console, packages: Iterable[str], warnings: tuple[str, ...], counts: Mapping[str, int]
+    out: "Console", messages: "Console", packages: Iterable[str], warnings: tuple[str, ...], counts: Mapping[str, int]
 ) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
     table = Table(box=SIMPLE if out.is_terminal else None)
     table.add_column("package", no_wrap=True)
     table.add_column("version", no_wrap=True)

@@ -1,34 +1,47 @@
 """`hyojun import-terminology` and `hyojun terminology list | use | remove`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from app.commands import read_settings
+from app.commands import open_database
 from app.errors import InvalidInput
-from app.log import configure
-from app.terminology.importers.releases import (
-    KINDS,
-    Report,
-    import_files,
-    list_releases,
-    remove_release,
-    use_release,
-)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.db import Database
+    from app.terminology.importers.releases import Report
 
 terminology = typer.Typer(
     help="Stored releases of code masters: which there are, which are in use.", no_args_is_help=True
 )
 
 STARTER = "starter"
+MASTERS = {
+    STARTER: "the tables that come with Hyojun; no file",
+    "nmain": "病名基本テーブル, MEDIS-DC",
+    "mdfy": "修飾語テーブル, MEDIS-DC",
+    "index": "索引テーブル, MEDIS-DC",
+    "ssk-disease": "傷病名マスター (b_), 支払基金",
+    "ssk-modifier": "修飾語マスター (z_), 支払基金",
+    "ssk-drug": "医薬品マスター (y_), 支払基金",
+    "price": "薬価基準収載品目リスト, 厚生労働省",
+    "jfagy": "JFAGYアレルゲンコード (CSV, xlsx)",
+    "jlac10": "JLAC10 まとめ表 (code, display)",
+    "hot": "HOTコードマスター, MEDIS-DC",
+    "yj": "YJコード and 品名 in columns",
+    "generic": "一般名処方マスタ, 厚生労働省",
+    "usage": "電子処方箋 用法マスタ, 厚生労働省",
+    "codesystem": "a FHIR CodeSystem (JSON)",
+}
+"""What each KIND is, as a person looks for it; the importers' own list is `app.terminology.importers.KINDS`."""
 
 
 def import_terminology(
-    kind: Annotated[str, typer.Argument(help=f"One of: {STARTER}, {', '.join(KINDS)}.")],
+    kind: Annotated[str, typer.Argument(help="Which master; see the list above.", show_default=False)],
     files: Annotated[
         list[Path] | None,
         typer.Argument(help="As downloaded, unpacked; several only where the publisher cuts one list into several files."),
@@ -40,57 +53,76 @@ def import_terminology(
         bool, typer.Option("--force", help="Take fewer concepts than the master or its active release has.")
     ] = False,
 ) -> None:
-    """Checks a code master and makes it the active release; `starter`: the tables shipped with Hyojun, without a file.
+    if kind not in MASTERS:
+        raise InvalidInput(f"KIND {kind} is unknown; there are {', '.join(MASTERS)}")
+    if kind == STARTER:
+        _import_starter(files)
+        return
+    if not files:
+        raise InvalidInput(f"{kind}: name the file to import")
+    from app.report import console, progress_bar
+    from app.terminology.importers import import_files
+
+    with open_database() as database, progress_bar(console(stderr=True)) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def show(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total or None)
+
+        report = import_files(database, kind, files, version=version, force=force, progress=show)
+        lost = _count_lost(database)
+    _show_report(console(), report)
+    _warn(lost)
+
+
+import_terminology.__doc__ = (
+    """Checks a code master and makes it the active release.
 
     Workers take it up between two notes. A faulty file is refused whole, with line and column, and changes nothing.
+    `hyojun terminology use` goes back.
+
+    KIND is one of:
+
+    \b
     """
-    settings = read_settings()
-    url = settings.require_database_url()
-    from app.db import Database
-    from app.report import console, progress_bar
-
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
-    database = Database(url)
-    try:
-        if kind == STARTER:
-            _import_starter(database, files)
-            return
-        if kind not in KINDS:
-            raise InvalidInput(f"KIND {kind} is unknown; there are {STARTER}, {', '.join(KINDS)}")
-        if not files:
-            raise InvalidInput(f"{kind}: name the file to import")
-        with progress_bar(console(stderr=True)) as bar:
-            task = bar.add_task("reading", total=None)
-
-            def show(step: str, done: int, total: int) -> None:
-                bar.update(task, description=step, completed=done, total=total or None)
-
-            report = import_files(database, kind, files, version=version, force=force, progress=show)
-        _show_report(console(), report)
-    finally:
-        database.dispose()
+    + "\n    ".join(f"{kind:<14}{what}" for kind, what in MASTERS.items())
+)
 
 
-def _import_starter(database: object, files: list[Path] | None) -> None:
-    from app.db import Database
-    from app.terminology.importers.active import load_starter
+def _count_lost(database: "Database") -> int:
+    from app.terminology.local import lost
 
+    with database.session_scope() as session:
+        return len(lost(session))
+
+
+def _warn(lost: int) -> None:
+    if lost:
+        what = "1 local code means a code" if lost == 1 else f"{lost} local codes mean codes"
+        typer.echo(f"warning: {what} that no loaded table has; see `hyojun local-codes list --lost`", err=True)
+
+
+def _import_starter(files: list[Path] | None) -> None:
     if files:
         raise InvalidInput(f"{STARTER}: its tables come with Hyojun; no file is read")
-    assert isinstance(database, Database)
-    with database.session_scope() as session:
+    from app.terminology.importers import load_starter
+
+    with open_database() as database, database.session_scope() as session:
         changed = load_starter(session)
     typer.echo("imported" if changed else "there already")
 
 
-def _table(out: Console, *columns: str) -> Table:
+def _table(out: "Console", *columns: str) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
     table = Table(box=SIMPLE if out.is_terminal else None)
     for column in columns:
         table.add_column(column, justify="right" if column in ("concepts", "retired") else "left", overflow="fold")
     return table
 
 
-def _show_report(out: Console, report: Report) -> None:
+def _show_report(out: "Console", report: "Report") -> None:
     table = _table(out, "system", "version", "concepts", "retired", "")
     for release in report.releases:
         what = "there already" if release.already else "imported"
@@ -107,14 +139,11 @@ def _show_report(out: Console, report: Report) -> None:
 @terminology.command("list")
 def list_all() -> None:
     """All stored releases; `in use`: names are coded with it."""
-    from app.db import Database
     from app.report import console
+    from app.terminology.importers import list_releases
 
-    database = Database(read_settings().require_database_url())
-    try:
+    with open_database() as database:
         releases = list_releases(database)
-    finally:
-        database.dispose()
     out = console()
     table = _table(out, "system", "kind", "version", "concepts", "imported at", "")
     for release in releases:
@@ -132,24 +161,20 @@ _System = Annotated[str, typer.Argument(help="URI of the code system, or the KIN
 @terminology.command()
 def use(system: _System, version: str) -> None:
     """Makes a stored release the active one: the way back after an import that was a mistake."""
-    from app.db import Database
+    from app.terminology.importers import use_release
 
-    database = Database(read_settings().require_database_url())
-    try:
+    with open_database() as database:
         for release in use_release(database, system, version):
             typer.echo(f"in use: {release.system} {release.version}, {release.concepts} concepts")
-    finally:
-        database.dispose()
+        lost = _count_lost(database)
+    _warn(lost)
 
 
 @terminology.command()
 def remove(system: _System, version: str) -> None:
     """Deletes a stored release; never the one in use. Runs that used it can then no longer be repeated."""
-    from app.db import Database
+    from app.terminology.importers import remove_release
 
-    database = Database(read_settings().require_database_url())
-    try:
+    with open_database() as database:
         for release in remove_release(database, system, version):
             typer.echo(f"removed: {release.system} {release.version}, {release.concepts} concepts")
-    finally:
-        database.dispose()

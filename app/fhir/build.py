@@ -8,13 +8,13 @@ JP-CLINS Bundle or document does not is named too.
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.fhir import people, source
+from app.fhir import people
 from app.fhir.conditions import allergy, condition, family_history
 from app.fhir.context import NoteContext
 from app.fhir.elements import Json, identifier_of, instant, line
 from app.fhir.medications import Prescriptions
 from app.fhir.observations import observation
-from app.fhir.source import Facility, ProvenanceSource
+from app.fhir.source import Facility, ProvenanceSource, document_reference, provenance
 from schemas.coding import Coding
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
@@ -30,21 +30,23 @@ def build_resources(
     department: Coding | None = None,
     run: ProvenanceSource,
     recorded: datetime,
+    source: str = "",
 ) -> tuple[list[Json], list[Issue]]:
     """Patient, DocumentReference; Encounter, Practitioners and Organizations as far as the sender states them; one
     resource for each record in their order; Provenance (when there is a record).
 
-    References are `Type/id`, or `#id` of a contained resource. Ids depend on facility, patient, note, kind and spans
-    alone (`app.fhir.context.note_ids`): the same note converted again gives the same ids. `department`: the SS-MIX2
-    code of the note's department, from a table. `recorded`: when the run ended, with a zone. Records whose spans do not
-    quote the note, and family statements that FHIR has no place for, are left out with an Issue.
+    References are `Type/id`, or `#id` of a contained resource. Ids depend on facility, sending system (`source`), patient,
+    note, kind and spans alone (`app.fhir.context.note_ids`): the same note converted again gives the same ids, and two
+    systems that both number their notes from 1 never share one. `department`: the SS-MIX2 code of the note's
+    department, from a table. `recorded`: when the run ended, with a zone. Records whose spans do not quote the note, and
+    family statements that FHIR has no place for, are left out with an Issue.
     Raises InvalidInput for a `recorded` without time zone.
     """
-    ctx = NoteContext(note, facility, department, instant(recorded))
+    ctx = NoteContext(note, facility, department, instant(recorded), source)
     prescriptions = Prescriptions(ctx)
     patient = people.patient(ctx)
     stated = people.note_resources(ctx)
-    document = source.document_reference(
+    document = document_reference(
         ctx.ids.document,
         ctx.subject,
         note,
@@ -59,7 +61,7 @@ def build_resources(
     if derived:
         made_id = identifier_of("Provenance", *ctx.note_key, run.run_id)
         targets = [f"{r['resourceType']}/{r['id']}" for r in derived]
-        resources.append(source.provenance(made_id, targets, ctx.document, run, ctx.recorded))
+        resources.append(provenance(made_id, targets, ctx.document, run, ctx.recorded))
     return resources, ctx.issues
 
 

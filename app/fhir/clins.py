@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from app.errors import InvalidInput
 from app.fhir import codes
-from app.fhir.elements import Json, identifier_of, instant, line
+from app.fhir.elements import Json, identifier_of, instant, line, objects
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import INSURANCE_ID as INSURANCE_FORM
 
@@ -20,15 +20,11 @@ ClinsType = Literal["Condition", "AllergyIntolerance", "Observation"]
 CLINS_TYPES: tuple[ClinsType, ...] = get_args(ClinsType)
 
 # The guide recommends the version: without one, the newest at the time of reception is meant.
-BUNDLE_PROFILE = "http://jpfhir.jp/fhir/clins/StructureDefinition/JP_Bundle_CLINS|1.10.0"
-BUNDLE_IDENTIFIER = "http://jpfhir.jp/fhir/clins/bundle-identifier"
+BUNDLE_PROFILE = f"{codes.CLINS_BUNDLE_PROFILE}|1.10.0"
+BUNDLE_IDENTIFIER = codes.CLINS_BUNDLE_ID
 YEARS_AFTER_END = 5
 """Diseases and allergies are sent while they last and for so long after their end (guide, units of submission)."""
 
-_TYPE_TAG = "http://jpfhir.jp/fhir/clins/CodeSystem/BundleResourceType_CS"
-_FLAG = "http://jpfhir.jp/fhir/clins/CodeSystem/JP_ehrshrs_indication"
-_IDENTIFIER = re.compile(r"[0-4][0-9][1-3][0-9]{7}\^20[23][0-9]\^[A-Za-z0-9-]{1,36}")  # R2152
-_INSTITUTION = re.compile(r"[0-4][0-9][1-3][0-9]{7}")  # R9012
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PROFILE = {
     "Patient": f"{codes.ECS_PROFILE}Patient_eCS",
@@ -41,19 +37,13 @@ _PROFILE = {
 _CONTAINED = {
     name: {f"{codes.CORE_PROFILE}{name}", f"{codes.ECS_PROFILE}{name}_eCS"} for name in ("Encounter", "Practitioner")
 }
-_INFECTION_LAB = {
-    f"http://jpfhir.jp/fhir/clins/CodeSystem/{jlac}/JP_CLINS_ObsLabResult_InfectionLabo_CS"
-    for jlac in ("JLAC10", "JLAC11")
-}
 # Guide on JP_Observation_LabResult_eCS: with a result the first three, without one the others.
 _OBSERVATION_STATUS = {"preliminary", "final", "corrected", "registered", "cancelled"}
 _ENDED = {"resolved", "remission", "inactive"}
 _NOT_SENT = {"refuted", "entered-in-error"}
 # Systems whose code means one disease or allergen. ICD-10 is a classification: two diseases may share a code of it.
 _IDENTITY = (
-    codes.MEDIS_DISEASE,
-    "http://medis.or.jp/CodeSystem/master-disease-exCode",
-    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterB-disease",
+    *(system for system in codes.DISEASE_ORDER if system != codes.ICD10),
     *sorted(codes.JFAGY),
 )
 _DUMMY = {"99999999", "0000999", "D9F000000000", "D9N000000000", "D9M000000000"}
@@ -78,7 +68,7 @@ def clins_bundle(
 
     Raises: InvalidInput for an identifier of another form (R2152) and for a timestamp without zone.
     """
-    if not _IDENTIFIER.fullmatch(identifier_value):
+    if not codes.CLINS_BUNDLE_VALUE.fullmatch(identifier_value):
         raise InvalidInput(
             "Bundle.identifier.value: must be 10 digits^year 2020-2039^1 to 36 letters, digits or hyphens"
         )
@@ -107,7 +97,7 @@ def clins_bundle(
         "meta": {
             "lastUpdated": moment,
             "profile": [BUNDLE_PROFILE],
-            "tag": [{"system": _TYPE_TAG, "code": type_}],
+            "tag": [{"system": codes.CLINS_TYPE_TAG, "code": type_}],
         },
         "identifier": {"system": BUNDLE_IDENTIFIER, "value": identifier_value},
         "type": "collection",
@@ -121,15 +111,15 @@ def clins_bundle(
 
 def patient_faults(patient: Json) -> list[str]:
     """Elements of a Patient that JP_Patient_eCS demands and that are missing or wrong."""
-    insurance = [i.get("value") for i in _items(patient.get("identifier")) if i.get("system") == codes.INSURANCE_MEMBER]
-    named = any(name.get("text") and name.get("family") and name.get("given") for name in _items(patient.get("name")))
+    insurance = [i.get("value") for i in objects(patient.get("identifier")) if i.get("system") == codes.INSURANCE_MEMBER]
+    named = any(name.get("text") and name.get("family") and name.get("given") for name in objects(patient.get("name")))
     tests = {
         "identifier (insurance id)": len(insurance) == 1
         and bool(re.fullmatch(INSURANCE_FORM, str(insurance[0]))),  # R1012/3
         "name": named,
         "gender": bool(patient.get("gender")),
         "birthDate": bool(patient.get("birthDate")),
-        "address.text": len(_items(patient.get("address"))) == 1 and bool(_items(patient["address"])[0].get("text")),
+        "address.text": len(objects(patient.get("address"))) == 1 and bool(objects(patient["address"])[0].get("text")),
     }
     missing = [element for element, there in tests.items() if not there]
     return missing or _profile_faults(patient)
@@ -137,16 +127,16 @@ def patient_faults(patient: Json) -> list[str]:
 
 def institution(resource: Json) -> str | None:
     """The ten digits of the institution that a resource names as its own (extension eCS_InstitutionNumber)."""
-    for extension in _items(resource.get("extension")):
+    for extension in objects(resource.get("extension")):
         if extension.get("url") == codes.INSTITUTION_EXTENSION:
             value = extension.get("valueIdentifier", {}).get("value")
-            return value if isinstance(value, str) and _INSTITUTION.fullmatch(value) else None
+            return value if isinstance(value, str) and codes.INSTITUTION_VALUE.fullmatch(value) else None
     return None
 
 
 def insurance_id(patient: Json) -> str | None:
     """被保険者個人識別子 of the Patient."""
-    values = (i.get("value") for i in _items(patient.get("identifier")) if i.get("system") == codes.INSURANCE_MEMBER)
+    values = (i.get("value") for i in objects(patient.get("identifier")) if i.get("system") == codes.INSURANCE_MEMBER)
     return next((value for value in values if isinstance(value, str)), None)
 
 
@@ -159,14 +149,14 @@ def claims_ecs(resource: Json) -> bool:
 
 def faults(resource: Json) -> list[str]:
     """What keeps one Condition, AllergyIntolerance or Observation out of a Bundle, by element; empty: it may be sent."""
-    extensions = {extension.get("url") for extension in _items(resource.get("extension"))}
+    extensions = {extension.get("url") for extension in objects(resource.get("extension"))}
     contained = {
         str(part.get("resourceType"))
-        for part in _items(resource.get("contained"))
+        for part in objects(resource.get("contained"))
         for profiles in [part.get("meta", {}).get("profile", [])]
         if len(profiles) == 1 and profiles[0] in _CONTAINED.get(str(part.get("resourceType")), ())
     }
-    identifiers = [i for i in _items(resource.get("identifier")) if i.get("system") == codes.RESOURCE_ID]
+    identifiers = [i for i in objects(resource.get("identifier")) if i.get("system") == codes.RESOURCE_ID]
     found = [f"verificationStatus: {status} is not sent" for status in sorted(verification(resource) & _NOT_SENT)]
     found += [] if found else _profile_faults(resource)
     tests: dict[str, bool] = {
@@ -187,24 +177,25 @@ def faults(resource: Json) -> list[str]:
         tests["clinicalStatus"] = bool(clinical(resource))  # guide: unless entered in error
     if kind == "Observation":
         systems = {coding.get("system") for coding in _codings(resource)}
-        flagged = any(tag.get("system") == _FLAG for tag in _items(resource.get("meta", {}).get("tag")))
+        flagged = any(tag.get("system") == codes.CLINS_FLAG for tag in objects(resource.get("meta", {}).get("tag")))
         tests |= {
             "contained Practitioner": "Practitioner" in contained,  # R9019O
             "performer": bool(resource.get("performer")),  # R9017O
-            "hasMember (must be absent)": "hasMember" not in resource,  # R6081
+            "hasMember may not be there": "hasMember" not in resource,  # R6081
             "code.coding (facility's own code)": codes.LOCAL_LAB in systems,  # R6021
-            "meta.tag LTS (infections alone)": not flagged or bool(systems & _INFECTION_LAB),  # R6031
-            "status": resource.get("status") in _OBSERVATION_STATUS,
+            "meta.tag LTS is for infections alone": not flagged or bool(systems & codes.INFECTION_LAB),  # R6031
+            "status is not one that is sent": resource.get("status") in _OBSERVATION_STATUS,
             "effectiveDateTime": "effectiveDateTime" in resource,
             "specimen": "specimen" in resource,
         }
-    return found + [element for element, there in tests.items() if not there]
+    wrong = (what for what, holds in tests.items() if not holds)
+    return found + [what if " is " in what or " may " in what else f"{what} is missing" for what in wrong]
 
 
 def strays(resource: Json, urls: Mapping[str, str]) -> list[str]:
     """References that lead neither to a member (`urls`: Type/id -> fullUrl) nor to a contained resource; those inside
     extensions that do not travel do not count."""
-    inside = {f"#{part.get('id')}" for part in _items(resource.get("contained"))}
+    inside = {f"#{part.get('id')}" for part in objects(resource.get("contained"))}
     kept = outward(resource, urls, travels)
     known = inside | set(urls.values()) | {"#"}
     return sorted({f"{where}: leads out of the Bundle" for where, to in _references(kept, "") if to not in known})
@@ -223,11 +214,13 @@ def merged(type_: ClinsType, notes: Sequence[Sequence[Json]], *, today: date) ->
 
     The same thing is the same code (and modifiers) of a system that names things, or the same text where only dummy codes
     stand. The newest note that speaks of it decides:
-    - denied there: nothing of it is sent, and each statement that it overrules gets an Issue;
+    - denied there: nothing of it is sent, and each statement that it overrules gets an Issue. A note that both states and
+      denies an allergy does not unsay it: what is read wrongly must not hide it, so it is sent, and a warning tells;
     - else its resource is sent, one for each clinical status. Nothing is copied between resources. Where that resource is
       not fit to be sent (no onset, say), an earlier one that is fit stands for it, whole, if every statement since has the
       same statuses: a visit that does not repeat an onset does not unsay it.
-    What ended longer ago, or at a time that nothing tells, is left out. Every Issue is about one resource left out.
+    What ended longer ago, or at a time that nothing tells, is left out, with a warning where an earlier note had it as
+    lasting, and for every allergy. Every Issue is about one resource left out.
     """
     groups: dict[tuple[str, ...], list[tuple[int, Json]]] = {}
     chosen: list[Json] = []
@@ -247,7 +240,9 @@ def merged(type_: ClinsType, notes: Sequence[Sequence[Json]], *, today: date) ->
             if (why := _too_old(resource, today)) is None:
                 chosen.append(resource)
             else:
-                issues.append(_issue(resource, [why], Severity.INFORMATION))
+                lasted = any(not clinical(r) & _ENDED and "refuted" not in verification(r) for _, r in group)
+                unsafe = lasted or type_ == "AllergyIntolerance"
+                issues.append(_issue(resource, [why], Severity.WARNING if unsafe else Severity.INFORMATION))
     return chosen, issues
 
 
@@ -258,7 +253,9 @@ def _decide(group: list[tuple[int, Json]]) -> tuple[list[Json], list[Issue]]:
     before = [r for position, r in reversed(group) if position < newest]
     denials = [r for r in said if "refuted" in verification(r)]
     stated = [r for r in said if "refuted" not in verification(r)]
-    if denials:
+    if denials and any(r.get("resourceType") == "AllergyIntolerance" and not clinical(r) & _ENDED for r in stated):
+        issues = [_issue(r, [*faults(r)[:1], "the same note states the allergy, which is sent"]) for r in denials]
+    elif denials:
         # That it is not there now does not say that it never was: what the same note calls past stays.
         overruled = [r for r in stated if not clinical(r) & _ENDED]
         overruled += [r for r in before if "refuted" not in verification(r)]
@@ -294,9 +291,9 @@ def _key(resource: Json) -> tuple[str, ...]:
         return "text", written or str(resource.get("id"))
     modifiers = [
         (str(extension["url"]), coding)
-        for extension in _items(resource.get("code", {}).get("extension"))
+        for extension in objects(resource.get("code", {}).get("extension"))
         if extension.get("url") in _MODIFIERS
-        for coding in _items(extension.get("valueCodeableConcept", {}).get("coding"))[:1]
+        for coding in objects(extension.get("valueCodeableConcept", {}).get("coding"))[:1]
     ]
     # A modifier that no table knows stands in the text alone: 急性肺炎 is not 肺炎, though its code is.
     name = codes.fold(str(known[system].get("display", "")))
@@ -385,17 +382,17 @@ def _issue(resource: Json, what: Sequence[str], severity: Severity = Severity.WA
 
 def clinical(resource: Json) -> set[str]:
     """Codes of clinicalStatus."""
-    return {str(coding.get("code")) for coding in _items(resource.get("clinicalStatus", {}).get("coding"))}
+    return {str(coding.get("code")) for coding in objects(resource.get("clinicalStatus", {}).get("coding"))}
 
 
 def verification(resource: Json) -> set[str]:
     """Codes of verificationStatus."""
-    return {str(coding.get("code")) for coding in _items(resource.get("verificationStatus", {}).get("coding"))}
+    return {str(coding.get("code")) for coding in objects(resource.get("verificationStatus", {}).get("coding"))}
 
 
 def is_infection(resource: Json) -> bool:
     """Is an Observation one of the infection items? The guide tells them by the system of their code."""
-    return any(coding.get("system") in _INFECTION_LAB for coding in _codings(resource))
+    return any(coding.get("system") in codes.INFECTION_LAB for coding in _codings(resource))
 
 
 def _statuses(resource: Json) -> tuple[set[str], set[str]]:
@@ -403,11 +400,7 @@ def _statuses(resource: Json) -> tuple[set[str], set[str]]:
 
 
 def _codings(resource: Json) -> list[Json]:
-    return _items(resource.get("code", {}).get("coding"))
-
-
-def _items(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    return objects(resource.get("code", {}).get("coding"))
 
 
 def _references(node: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,7 @@ ENCOUNTER_ID = f"{LOCAL}/NamingSystem/encounter"
 # http://hl7.org/fhir/R4/extension-derivation-reference.html: offset and length count from 0 in the source text.
 EVIDENCE = "http://hl7.org/fhir/StructureDefinition/derivation-reference"
 
+DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 CORE_PROFILE = "http://jpfhir.jp/fhir/core/StructureDefinition/JP_"
 ECS_PROFILE = "http://jpfhir.jp/fhir/eCS/StructureDefinition/JP_"
 INSTITUTION_EXTENSION = "http://jpfhir.jp/fhir/clins/Extension/StructureDefinition/JP_eCS_InstitutionNumber"
@@ -77,21 +78,30 @@ SINGLE_DRUG_SYSTEMS = frozenset(
         "http://capstandard.jp/CodeSystem/KikakubetsuYakuzaiSeibun",
     }
 )
+# JP_Bundle_CLINS
+CLINS_BUNDLE_PROFILE = "http://jpfhir.jp/fhir/clins/StructureDefinition/JP_Bundle_CLINS"
+CLINS_BUNDLE_ID = "http://jpfhir.jp/fhir/clins/bundle-identifier"
+CLINS_BUNDLE_VALUE = re.compile(r"[0-4][0-9][1-3][0-9]{7}\^20[23][0-9]\^[A-Za-z0-9-]{1,36}")
+"""Of Bundle.identifier (R2152)."""
+CLINS_TYPE_TAG = "http://jpfhir.jp/fhir/clins/CodeSystem/BundleResourceType_CS"
+CLINS_FLAG = "http://jpfhir.jp/fhir/clins/CodeSystem/JP_ehrshrs_indication"
+"""LTS, UNINFORMED, UNDELIVERED in meta.tag."""
+INSTITUTION_VALUE = re.compile(r"[0-4][0-9][1-3][0-9]{7}")
+"""医療機関番号 (R9012)."""
 USAGE_EPRESCRIPTION = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationUsage_ePrescription"
 USAGE_JAMI = "http://jami.jp/CodeSystem/MedicationUsage"
-LOCAL_LAB = "http://jpfhir.jp/fhir/clins/CodeSystem/JP_CLINS_ObsLabResult_LocalCode_CS"
+_CLINS_SYSTEM = "http://jpfhir.jp/fhir/clins/CodeSystem/"
+LOCAL_LAB = f"{_CLINS_SYSTEM}JP_CLINS_ObsLabResult_LocalCode_CS"
 LOCAL_LAB_CODE = re.compile(r"HYJ-[0-9a-f]{16}")
 """Ours, for an item that the hospital's table does not have."""
 HOSPITAL_LAB_CODE = re.compile(r"[A-Za-z0-9_-]+")
 """What JP-CLINS 1.10.0 allows as a facility's own item code (ObsLabResult notes, local code)."""
-_JLAC10 = (
-    "http://medis.or.jp/CodeSystem/master-JLAC10-17digits",
-    "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_CoreLabo_CS",
-    "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_InfectionLabo_CS",
-)
-STANDARD_LAB = frozenset(
-    {*_JLAC10, *(system.replace("/JLAC10/", "/JLAC11/") for system in _JLAC10 if "/JLAC10/" in system)}
-)
+GENERAL_LAB = "http://medis.or.jp/CodeSystem/master-JLAC10-17digits"
+_SHARED_LAB = f"{_CLINS_SYSTEM}%s/JP_CLINS_ObsLabResult_%sLabo_CS"
+CORE_LAB = frozenset(_SHARED_LAB % (table, "Core") for table in ("JLAC10", "JLAC11"))
+INFECTION_LAB = frozenset(_SHARED_LAB % (table, "Infection") for table in ("JLAC10", "JLAC11"))
+_JLAC10 = frozenset({GENERAL_LAB} | {system for system in CORE_LAB | INFECTION_LAB if "/JLAC10/" in system})
+STANDARD_LAB = frozenset({GENERAL_LAB} | CORE_LAB | INFECTION_LAB)
 """Systems of the standard codes of laboratory items; an item with none of them is 未標準化."""
 _JFAGY_FOOD = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyFoodAllergen_CS"
 _JFAGY_OTHER = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
@@ -137,8 +147,9 @@ _CONFIRMED, _UNCONFIRMED, _REFUTED = (
 )
 _ACTIVE, _INACTIVE, _RESOLVED = ("active", "Active"), ("inactive", "Inactive"), ("resolved", "Resolved")
 
-# A denied disease keeps a clinicalStatus because JP-CLINS asks for one unless it was entered in error; `inactive` is
-# the only R4 code that neither says that the patient has it (active) nor that he once had it (resolved, remission).
+# A denied disease or allergy keeps a clinicalStatus: who filters by it alone must not take it for a present one.
+# `inactive` is the only R4 code that neither says that the patient has it (active) nor that it healed (resolved,
+# remission). JP_AllergyIntolerance_eCS has it, JP_Condition_eCS does not use it.
 _STATUS = {
     Assertion.PRESENT: (_ACTIVE, _CONFIRMED),
     Assertion.SUSPECTED: (_ACTIVE, _UNCONFIRMED),
@@ -306,7 +317,8 @@ def result_coding(text: str, name: str, codings: tuple[Coding, ...]) -> Coding |
         return _RH.get(text)
     if text in _POSNEG:
         return _POSNEG[text]
-    urine = item[9:12] in ("001", "004") if item else fold(name).startswith(("尿", "u-"))
+    named = fold(name).startswith(("尿", "u-")) and not fold(name).startswith(("尿酸", "尿素"))  # those are of blood
+    urine = item[9:12] in ("001", "004") if item else named
     return _URINE.get(text) if urine else None
 
 

@@ -10,11 +10,17 @@ from schemas.statement import AllergyCategory, Assertion, Field
 
 
 def condition(ctx: NoteContext, record: Record) -> Json:
-    """JP_Condition_eCS. Asserts what the note says: 疑い is verificationStatus `unconfirmed`, never a modifier."""
+    """JP_Condition_eCS; JP_Condition for a denied disease. Asserts what the note says: 疑い is verificationStatus
+    `unconfirmed`, never a modifier."""
     ecs = ctx.ecs("Condition")
     assertion = record.statement.assertion
     clinical, verification = codes.CONDITION_STATUS[assertion]
-    category = codes.PROBLEM_LIST_ITEM if assertion is Assertion.PAST else codes.ENCOUNTER_DIAGNOSIS
+    if ecs and assertion is Assertion.ABSENT:
+        # Its clinicalStatus is not one of those that JP-CLINS uses, and the service reads no denied disease.
+        ctx.not_ecs("Condition.clinicalStatus", "JP-CLINS has none for a disease that is denied")
+        ecs = False
+    # The service takes encounter-diagnosis alone (JP_Condition_eCS, category).
+    category = codes.PROBLEM_LIST_ITEM if assertion is Assertion.PAST and not ecs else codes.ENCOUNTER_DIAGNOSIS
     resource = ctx.start("Condition", record, ecs) | {
         "clinicalStatus": concept([clinical]),
         "verificationStatus": concept([verification]),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from app.fhir import codes
-from app.fhir.elements import Json, evidence, identifier_of, is_partial_date, line, meta, spans
+from app.fhir.elements import Json, evidence, identifier_of, is_partial_date, line, meta, plain, spans
 from app.fhir.source import Facility, department_concept
 from schemas.coding import Coding
 from schemas.issue import Issue, IssueType, Severity
-from schemas.note import ChartNote, Practitioner
+from schemas.note import ChartNote, Practitioner, Recipient
 from schemas.record import Record
 from schemas.statement import Field, Statement
 
@@ -26,7 +26,8 @@ _LOCAL_PART = re.compile(r"[A-Za-z0-9-]{1,36}")
 class NoteIds:
     """Ids of the resources of a note that are not made from its records; None: the note does not have that resource.
 
-    They depend on the sender's own ids (facility, patient, visit, physician) where he gives them, else on the note's.
+    They depend on the sender's own ids (facility, patient, visit, physician) where he gives them, else on the note's,
+    which the sending system is a part of.
     """
 
     patient: str
@@ -38,26 +39,43 @@ class NoteIds:
     recipient_physician: str | None = None
 
 
-def note_ids(note: ChartNote, facility: Facility | None) -> NoteIds:
-    """The ids that `build_resources` gives for the same note and facility."""
-    owner = (facility.number if facility else None) or ""
-    note_key = (owner, note.patient.id, note.id)
+def owner_of(facility: Facility | None, source: str) -> str:
+    """Whose the patient and practitioner numbers are."""
+    return (facility.number if facility else None) or source
+
+
+def note_key_of(note: ChartNote, owner: str, source: str) -> tuple[str, ...]:
+    """What tells a note from every other: two systems of a facility may each have a note 1 of the same patient."""
+    return (owner, *([f"source {source}"] if source else []), note.patient.id, note.id)
+
+
+def recipient_id(to: Recipient | None) -> str | None:
+    """Id of the Organization that a referral is addressed to."""
+    return _organization_id(to.number, to.name, to.department) if to and line(to.name) else None
+
+
+def note_ids(note: ChartNote, facility: Facility | None, source: str = "") -> NoteIds:
+    """The ids that `build_resources` gives for the same note, facility and source.
+
+    A patient number is the facility's, whatever system sends it, where the facility is known by its institution number;
+    a note's id is the sending system's own.
+    """
+    owner = owner_of(facility, source)
+    note_key = note_key_of(note, owner, source)
     visit, to = note.encounter, note.recipient
-    encounter = organization = recipient = None
+    encounter = organization = None
     if visit:
         encounter = identifier_of("Encounter", owner, note.patient.id, visit.id) if visit.id else None
         encounter = encounter or identifier_of("Encounter", *note_key)
     if facility and facility.name and line(facility.name):
         organization = _organization_id(facility.number, facility.name, note.department)
-    if to and line(to.name):
-        recipient = _organization_id(to.number, to.name, to.department)
     return NoteIds(
         patient=identifier_of("Patient", owner, note.patient.id),
         document=identifier_of("DocumentReference", *note_key),
         encounter=encounter,
         physician=_practitioner_id(note.physician, owner, note_key),
         organization=organization,
-        recipient=recipient,
+        recipient=recipient_id(to),
         recipient_physician=_practitioner_id(to.physician, to.number or f"to {to.name}", note_key) if to else None,
     )
 
@@ -76,18 +94,21 @@ def _practitioner_id(person: Practitioner | None, owner: str, note_key: tuple[st
 
 
 def shown_name(family: str, given: str) -> str:
-    """Family and given name with a half-width space between (JP_Patient_eCS, R1113); empty when both are blank."""
-    return " ".join(part for part in (line(family), line(given)) if part)
+    """Family and given name with a half-width space between (JP_Patient_eCS, R1113), in usual widths (it is a display in
+    Observation); empty when both are blank."""
+    return " ".join(part for part in (plain(family), plain(given)) if part)
 
 
 class NoteContext:
     """One note being built. `recorded` is a FHIR instant."""
 
-    def __init__(self, note: ChartNote, facility: Facility | None, department: Coding | None, recorded: str) -> None:
+    def __init__(
+        self, note: ChartNote, facility: Facility | None, department: Coding | None, recorded: str, source: str = ""
+    ) -> None:
         self.note, self.facility, self.recorded = note, facility, recorded
         self.number = facility.number if facility else None
-        self.note_key = (self.number or "", note.patient.id, note.id)
-        self.ids = note_ids(note, facility)
+        self.note_key = note_key_of(note, owner_of(facility, source), source)
+        self.ids = note_ids(note, facility, source)
         self.subject: Json = {"reference": f"Patient/{self.ids.patient}"}
         self.document = f"DocumentReference/{self.ids.document}"
         self.day = note.date.isoformat()

@@ -9,16 +9,16 @@ The body is the section 300 (構造情報); 200 (a CDA file) would exclude it. T
 in its DocumentReference (330 臨床経過, 333 入院中経過), so evidence (derivation-reference) stays, and leads to it.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.fhir import clins, codes
 from app.fhir.clins import clinical, reference_of, url_of, verification
-from app.fhir.context import note_ids
+from app.fhir.context import recipient_id
 from app.fhir.elements import Json, identifier_of, instant, reference
-from app.fhir.sections import NIL_KNOWN, UNAVAILABLE, denies_all_allergies, described, section
-from app.fhir.source import Facility
+from app.fhir.sections import NIL_KNOWN, TITLES, UNAVAILABLE, denies_all_allergies, described, section
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote, DocumentType, EncounterClass
 
@@ -35,6 +35,8 @@ class _Form:
     name: str
     code: str
     title: str
+    text_section: str
+    """Code of the section that leads to the text of the note."""
 
     @property
     def bundle_profile(self) -> str:
@@ -46,8 +48,8 @@ class _Form:
 
 
 FORMS = {
-    DocumentType.REFERRAL: _Form("eReferral", "57133-1", "診療情報提供書"),
-    DocumentType.DISCHARGE: _Form("eDischargeSummary", "18842-5", "退院時サマリー"),
+    DocumentType.REFERRAL: _Form("eReferral", "57133-1", "診療情報提供書", "330"),
+    DocumentType.DISCHARGE: _Form("eDischargeSummary", "18842-5", "退院時サマリー", "333"),
 }
 """The types of note that a document can be made of."""
 KINDS = frozenset({"Condition", "AllergyIntolerance", "FamilyMemberHistory", "Observation", "MedicationRequest"})
@@ -55,9 +57,16 @@ KINDS = frozenset({"Condition", "AllergyIntolerance", "FamilyMemberHistory", "Ob
 
 
 def document(
-    note: ChartNote, resources: Sequence[Json], *, timestamp: datetime, version: int = 1
+    note: ChartNote,
+    resources: Sequence[Json],
+    *,
+    timestamp: datetime,
+    version: int = 1,
+    withheld: Sequence[Json] = (),
 ) -> tuple[Json | None, list[Issue]]:
     """A Bundle of type document, or None. `resources`: those of the note's conversion. `version`: of the document, from 1.
+    `withheld`: others of the same conversion that may not leave (drafts, faulty ones); nothing of them is written, but a
+    section that they would stand in says that it is not all, and never that nothing is known.
 
     Ids and identifiers depend on the note alone: the same note made again has the same. A resource that the profiles keep
     out is left out with an Issue; elements that are missing altogether each get an Issue of severity error.
@@ -69,7 +78,9 @@ def document(
         return None, [Issue(severity=Severity.ERROR, code=IssueType.NOT_SUPPORTED, text=text)]
     moment = instant(timestamp)
     parties, missing = _parties(note, resources)
-    contents = _contents(resources, parties)
+    contents = _contents(resources, parties, TITLES[form.text_section])
+    for resource in withheld:
+        contents.count(resource)
     if note.document_type is DocumentType.DISCHARGE and not contents.present:
         missing.append("Condition: no present disease for 退院時診断 (section 344)")
     if missing:
@@ -127,21 +138,26 @@ class _Parties:
             self.patient, self.physician, self.recipient_physician, self.facility, self.recipient, self.encounter,
             self.document,
         )  # fmt: skip
-        return [resource for resource in found if resource is not None]
+        # Who refers to another department of the house may be the physician there as well.
+        return list({reference_of(resource): resource for resource in found if resource is not None}.values())
 
 
 def _parties(note: ChartNote, resources: Sequence[Json]) -> tuple[_Parties | None, list[str]]:
     """The resources that the document is about and by, and what is missing of them."""
-    by_key = {(str(r.get("resourceType")), str(r.get("id"))): r for r in resources}
+    by_reference = {reference_of(r): r for r in resources}
     number = next((n for n in map(clins.institution, resources) if n), None)
-    # The id of the Organization depends on the number and the department; its name only says that there is one.
-    ids = note_ids(note, Facility(number=number, name="?"))
-    patient = by_key.get(("Patient", ids.patient))
-    text = by_key.get(("DocumentReference", ids.document))
-    physician = by_key.get(("Practitioner", ids.physician or ""))
-    encounter = by_key.get(("Encounter", ids.encounter or ""))
-    to = by_key.get(("Organization", ids.recipient or ""))
-    facility = by_key.get(("Organization", ids.organization or ""))
+    text = next((r for r in resources if r.get("resourceType") == "DocumentReference"), None)
+    if text is None:
+        return None, ["DocumentReference with the text of the note"]
+
+    def meant(*references: Json | None) -> Json | None:
+        return next((by_reference.get(str(to.get("reference"))) for to in references if to), None)
+
+    # The DocumentReference was built with the others and names them.
+    patient, facility = meant(text.get("subject")), meant(text.get("custodian"))
+    physician = meant(*text.get("author", ()))
+    encounter = meant(*text.get("context", {}).get("encounter", ()))
+    to = by_reference.get(f"Organization/{recipient_id(note.recipient)}")
     missing = []
     if number is None:
         missing.append("the institution number of the facility (INSTITUTION_NUMBER)")
@@ -153,8 +169,6 @@ def _parties(note: ChartNote, resources: Sequence[Json]) -> tuple[_Parties | Non
         missing += [f"Patient.{gap}" for gap in gaps]
     if physician is None or not _claims(physician, "Practitioner_eCS"):
         missing.append("Composition.author: the physician of the note")
-    if text is None:
-        missing.append("DocumentReference with the text of the note")
     if encounter is None or not _claims(encounter, "Encounter_eCS"):
         missing.append("Encounter: the visit or stay of the note")
         encounter = None
@@ -171,12 +185,14 @@ def _parties(note: ChartNote, resources: Sequence[Json]) -> tuple[_Parties | Non
         missing.append("section 910: the institution number of the recipient")
     if missing:
         return None, missing
-    assert number and patient and facility and physician and encounter and text
-    referral = note.document_type is DocumentType.REFERRAL
-    doctor = by_key.get(("Practitioner", ids.recipient_physician or ""))
-    return _Parties(
-        number, patient, facility, physician, encounter, text, to if referral else None, doctor if referral else None
-    ), []
+    assert number and patient and facility and physician and encounter
+    if note.document_type is not DocumentType.REFERRAL:
+        return _Parties(number, patient, facility, physician, encounter, text), []
+    doctor = None
+    if note.recipient and note.recipient.physician:
+        others = (r for r in resources if r.get("resourceType") == "Practitioner" and r is not physician)
+        doctor = next(others, physician)
+    return _Parties(number, patient, facility, physician, encounter, text, to, doctor), []
 
 
 def _claims(resource: Json, profile: str) -> bool:
@@ -189,8 +205,10 @@ def _claims(resource: Json, profile: str) -> bool:
 
 @dataclass
 class _Contents:
-    """The note's statements by the section that they belong to, in their order."""
+    """The note's statements by the section that they belong to, in their order. `text_title`: of the section with the
+    text of the note."""
 
+    text_title: str
     present: list[Json] = field(default_factory=list)
     past: list[Json] = field(default_factory=list)
     allergies: list[Json] = field(default_factory=list)
@@ -200,6 +218,8 @@ class _Contents:
     laboratory: list[Json] = field(default_factory=list)
     prescriptions: list[Json] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    """How many statements are not in the document though the note makes them, by the list that they belong to."""
 
     @property
     def members(self) -> list[Json]:
@@ -208,21 +228,26 @@ class _Contents:
             *self.prescriptions,
         ]  # fmt: skip
 
+    def count(self, resource: Json) -> None:
+        """A statement that stays out; what was denied or entered in error is missed by nobody."""
+        if resource.get("resourceType") in KINDS and not verification(resource) & _NOT_SAID:
+            self.left_out[_section_of(resource)] += 1
+
+    def not_all(self, *lists: str) -> list[str]:
+        """The line that keeps a reader from taking a section for all that the note says: a list of drugs without those
+        that could not be structured would read as the whole list."""
+        number = sum(self.left_out[name] for name in lists)
+        return [f"この欄に構造化して載せていない記載が原文に{number}件ある。「{self.text_title}」の文書を参照。"] if number else []
+
     def leave_out(self, resource: Json, why: str, severity: Severity = Severity.WARNING) -> None:
+        self.count(resource)
         text = f"{reference_of(resource)} is not in the document: {why}"
         self.issues.append(Issue(severity=severity, code=IssueType.BUSINESS_RULE, text=text))
 
 
-def _contents(resources: Sequence[Json], parties: _Parties | None) -> _Contents:
+def _contents(resources: Sequence[Json], parties: _Parties | None, text_title: str) -> _Contents:
     """What the profiles take. What corresponds to one of the six items must claim its eCS profile (guide, 2文書)."""
-    found = _Contents()
-    lists = {
-        "Condition": lambda r: found.past if clinical(r) & _ENDED else found.present,
-        "AllergyIntolerance": lambda r: found.denied_allergies if verification(r) & _NOT_SAID else found.allergies,
-        "FamilyMemberHistory": lambda r: found.family,
-        "Observation": lambda r: found.infections if clins.is_infection(r) else found.laboratory,
-        "MedicationRequest": lambda r: found.prescriptions,
-    }
+    found = _Contents(text_title)
     urls = {reference_of(r): url_of(r) for r in parties.members} if parties else None
     for resource in resources:
         kind = str(resource.get("resourceType"))
@@ -236,8 +261,24 @@ def _contents(resources: Sequence[Json], parties: _Parties | None) -> _Contents:
         elif urls is not None and (stray := clins.strays(resource, urls)):
             found.leave_out(resource, "; ".join(stray))
         else:
-            lists[kind](resource).append(resource)
+            section_list: list[Json] = getattr(found, _section_of(resource))
+            section_list.append(resource)
     return found
+
+
+def _section_of(resource: Json) -> str:
+    """The list of `_Contents` that a resource belongs to."""
+    match str(resource.get("resourceType")):
+        case "Condition":
+            return "past" if clinical(resource) & _ENDED else "present"
+        case "AllergyIntolerance":
+            return "denied_allergies" if verification(resource) & _NOT_SAID else "allergies"
+        case "FamilyMemberHistory":
+            return "family"
+        case "Observation":
+            return "infections" if clins.is_infection(resource) else "laboratory"
+        case _:
+            return "prescriptions"
 
 
 # --- the Composition -------------------------------------------------------------------------------------------------
@@ -289,12 +330,12 @@ def _referral_sections(parties: _Parties, contents: _Contents) -> list[Json]:
     parts = [
         # The reason of a stay is why the patient was admitted, not why he is referred.
         _reason("950", {} if _is_stay(parties.encounter) else parties.encounter, unread),
-        _filled("340", contents.present, "傷病名は原文から読み取られていない。原文は「臨床経過」の文書にある。"),
+        _filled("340", contents, "present", "傷病名は原文から読み取られていない。原文は「臨床経過」の文書にある。"),
         section("360", lines=[unread], empty=UNAVAILABLE),
         *_optional(contents),
-        *_some("520", contents.infections),
-        *_some("430", contents.prescriptions),
-        *_some("620", contents.laboratory),
+        *_some("520", contents, "infections"),
+        *_some("430", contents, "prescriptions"),
+        *_some("620", contents, "laboratory"),
         section("330", [_to(parties.document)], ["診療記録の原文"]),
     ]
     return [
@@ -317,38 +358,41 @@ def _discharge_sections(parties: _Parties, contents: _Contents) -> list[Json]:
         *_optional(contents),
         section("333", [_to(parties.document)], ["診療記録の原文"]),
         section("324", stay, [f"退院日 {period['end']}"]),
-        _filled("344", contents.present, unread),
-        _filled("444", contents.prescriptions, "処方は原文から読み取られていない。原文は「入院中経過」の文書にある。"),
+        _filled("344", contents, "present", unread),
+        _filled("444", contents, "prescriptions", "処方は原文から読み取られていない。原文は「入院中経過」の文書にある。"),
         section("424", lines=[unread], empty=UNAVAILABLE),
-        *_some("623", [*contents.infections, *contents.laboratory]),
+        *_some("623", contents, "infections", "laboratory"),
     ]
     return [section("300", parts=parts)]
 
 
 def _optional(contents: _Contents) -> list[Json]:
     """既往歴, アレルギー and 家族歴, where the note has any."""
-    return [*_some("370", contents.past), *_allergies(contents), *_some("550", contents.family)]
+    return [*_some("370", contents, "past"), *_allergies(contents), *_some("550", contents, "family")]
 
 
 def _allergies(contents: _Contents) -> list[Json]:
+    stated = [described(r) for r in contents.allergies] + contents.not_all("allergies")
     denied = [f"{described(r)}: 否定" for r in contents.denied_allergies]
-    if contents.allergies:
-        return [section("510", [_to(r) for r in contents.allergies], [*map(described, contents.allergies), *denied])]
-    if not denied:
+    if not stated and not denied:
         return []
-    # That one allergen is denied does not say that no allergy is known.
-    none_known = any(map(denies_all_allergies, contents.denied_allergies))
-    return [section("510", lines=denied, empty=NIL_KNOWN if none_known else None)]
+    # That one allergen is denied does not say that no allergy is known, nor does a denial beside an allergy that is
+    # stated, though the document may not hold it.
+    none_known = not stated and any(map(denies_all_allergies, contents.denied_allergies))
+    empty = NIL_KNOWN if none_known else UNAVAILABLE if stated else None
+    return [section("510", [_to(r) for r in contents.allergies], [*stated, *denied], empty=empty)]
 
 
-def _some(code: str, found: Sequence[Json]) -> list[Json]:
-    """A section that may be absent."""
-    return [section(code, [_to(r) for r in found], [described(r) for r in found])] if found else []
+def _some(code: str, contents: _Contents, *lists: str) -> list[Json]:
+    """A section that may be absent: it is where the note says nothing that belongs into it."""
+    found: list[Json] = [resource for name in lists for resource in getattr(contents, name)]
+    lines = [*map(described, found), *contents.not_all(*lists)]
+    return [section(code, [_to(r) for r in found], lines, empty=UNAVAILABLE)] if lines else []
 
 
-def _filled(code: str, found: Sequence[Json], otherwise: str) -> Json:
+def _filled(code: str, contents: _Contents, name: str, otherwise: str) -> Json:
     """A section that must be there: without entries it says so."""
-    return section(code, [_to(r) for r in found], [described(r) for r in found] or [otherwise], empty=UNAVAILABLE)
+    return next(iter(_some(code, contents, name)), section(code, lines=[otherwise], empty=UNAVAILABLE))
 
 
 def _reason(code: str, encounter: Json, otherwise: str) -> Json:

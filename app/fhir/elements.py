@@ -23,7 +23,16 @@ Json = dict[str, Any]
 # Fixed for ever: every id of every stored resource is derived from it.
 _NAMESPACE = UUID("4f8f2f0e-7c39-5b5e-9a57-1d2d0b6f7a11")
 _SEPARATOR = "\x1f"
+# By Unicode category: what separates lines or controls a device becomes a space, what is never seen nothing.
+_SHOWN = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": ""}
+_NONCHARACTERS = "\ufffe\uffff"
+"""XML 1.0 forbids them in a narrative."""
 _WIDE = re.compile("[！-～｡-ﾟ]+")
+
+
+def objects(value: Any) -> list[Json]:
+    """The objects of a list; none where it is no list, since what others send may be anything."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def identifier_of(*parts: str) -> str:
@@ -34,9 +43,12 @@ def identifier_of(*parts: str) -> str:
 def line(text: str) -> str:
     """Text fit for `display` and `text`: one line, half-width spaces, no control characters; may be empty.
 
-    Source: JP-CLINS 1.10.0, character rules of Observation (no control character, no full-width space).
+    Source: JP-CLINS 1.10.0, character rules of Observation (no control character, no full-width space). Format characters
+    (zero width, direction) go too: a name of them alone would be blank, and an override would turn a text round.
     """
-    shown = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
+    shown = "".join(_SHOWN.get(unicodedata.category(c), c) for c in text if c not in _NONCHARACTERS)
     return " ".join(shown.split())
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from app.fhir import codes, people
 from app.fhir.context import NoteContext
-from app.fhir.elements import Json, concept, lab_quantity, line, plain, primitive, reference
+from app.fhir.elements import Json, concept, lab_quantity, plain, primitive, reference
 from app.fhir.elements import coding as coded
 from schemas.coding import Coding
 from schemas.issue import IssueType, Severity
@@ -17,6 +17,10 @@ _SPECIMEN = "#specimen"
 
 def observation(ctx: NoteContext, record: Record) -> Json:
     ecs = ctx.ecs("Observation")
+    when = _when(ctx, record)
+    if ecs and "effectiveDateTime" not in when:
+        ctx.not_ecs("Observation.effectiveDateTime", "the date that the note states could not be computed")
+        ecs = False
     local = _local(ctx, record)
     # Local always, then the shared or general JLAC codes, or the dummy; code.text is the local display (JP-CLINS,
     # ObsLabResult notes). Codes of other systems may stand beside them.
@@ -28,7 +32,7 @@ def observation(ctx: NoteContext, record: Record) -> Json:
         "code": concept(codings, local.display, ctx.evidence(record, Field.NAME)),
         "subject": ctx.subject,
     }
-    resource |= primitive("effectiveDateTime", ctx.date(record) or ctx.day, ctx.evidence(record, Field.DATE))
+    resource |= when
     resource |= _result(ctx, record, local.display)
     specimen = _specimen(record)
     # specimen is 1..1; a reference with a display alone is allowed.
@@ -50,6 +54,18 @@ def observation(ctx: NoteContext, record: Record) -> Json:
             # JP_Practitioner_eCS, identifier: 医師ID is mandatory for what is sent to the service.
             ctx.not_for_bundle("Observation.performer.identifier")
     return resource
+
+
+def _when(ctx: NoteContext, record: Record) -> Json:
+    """The day of collection: the stated one, else the note's.
+
+    Where a stated date could not be computed it is absent: the note's day would make an old result a new one.
+    """
+    taken = ctx.evidence(record, Field.DATE)
+    if (day := ctx.date(record)) or not taken:
+        return primitive("effectiveDateTime", day or ctx.day, taken)
+    unknown = {"url": codes.DATA_ABSENT, "valueCode": "unknown"}
+    return {"_effectiveDateTime": {"extension": [unknown, *taken]}}
 
 
 def _local(ctx: NoteContext, record: Record) -> Coding:
@@ -80,12 +96,12 @@ def _result(ctx: NoteContext, record: Record, name: str) -> Json:
         made = {"valueQuantity": lab_quantity(record.quantity, taken)}
         if result:
             flags.insert(0, (result, Field.VALUE))
-    elif result and (text := line(result)):
+    elif result and (text := plain(result)):
         if known := codes.result_coding(text, name, record.codings):
             made = {"valueCodeableConcept": concept([known], text, found)}
         else:
             made = primitive("valueString", text, found)
-    elif Field.VALUE in statement.fields and (text := line(statement.fields[Field.VALUE].quote)):
+    elif Field.VALUE in statement.fields and (text := plain(statement.fields[Field.VALUE].quote)):
         made = primitive("valueString", text, found)
     else:
         # JP-CLINS: without a result the status is registered, and the reason carries a text.
@@ -94,7 +110,7 @@ def _result(ctx: NoteContext, record: Record, name: str) -> Json:
         made["referenceRange"] = [interval]
     interpretations = []
     for flag, field in flags:
-        if text := line(flag):
+        if text := plain(flag):
             known = codes.interpretation_coding(text)
             interpretations.append(concept([known] if known else [], text, ctx.evidence(record, field)))
     return made | ({"interpretation": interpretations} if interpretations else {})
@@ -119,7 +135,7 @@ def _reference_range(ctx: NoteContext, record: Record, value: Json | None) -> Js
     limits: tuple[tuple[str, Decimal | None], ...] = (("low", low), ("high", high))
     interval: Json = {name: {"value": limit, **same} for name, limit in limits if limit is not None}
     written = record.statement.fields.get(Field.REFERENCE)
-    if written and (text := line(written.quote)):
+    if written and (text := plain(written.quote)):
         interval |= primitive("text", text, ctx.evidence(record, Field.REFERENCE))
     return interval
 

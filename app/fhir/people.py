@@ -7,7 +7,7 @@ import re
 
 from app.fhir import codes
 from app.fhir.context import NoteContext, shown_name
-from app.fhir.elements import Json, concept, line, meta, reference
+from app.fhir.elements import Json, concept, line, meta, plain, reference
 from app.fhir.elements import coding as coded
 from schemas.issue import IssueType, Severity
 from schemas.note import Encounter, Practitioner
@@ -37,9 +37,9 @@ def human_name(family: str, given: str, use: str | None = None) -> Json | None:
     name: Json = {"extension": [{"url": codes.NAME_REPRESENTATION, "valueCode": kind}]} if kind else {}
     name |= {"use": use} if use else {}
     name["text"] = text
-    if line(family):
-        name["family"] = line(family)
-    return name | ({"given": [line(given)]} if line(given) else {})
+    if plain(family):
+        name["family"] = plain(family)
+    return name | ({"given": [plain(given)]} if plain(given) else {})
 
 
 def patient(ctx: NoteContext) -> Json:

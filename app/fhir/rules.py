@@ -8,11 +8,11 @@ packages state as invariants (JP_Bundle_CLINS, JP_Patient_eCS); each is named by
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from app.fhir import codes
-from app.fhir.elements import Json
+from app.fhir.elements import Json, objects
 from schemas.issue import IssueType, Severity
 
 LabTable = Mapping[tuple[str, str], str]
@@ -26,23 +26,9 @@ class Fault(NamedTuple):
     severity: Severity = Severity.ERROR
 
 
-BUNDLE_PROFILE = "http://jpfhir.jp/fhir/clins/StructureDefinition/JP_Bundle_CLINS"
-
-_CLINS = "http://jpfhir.jp/fhir/clins/CodeSystem/"
-_CORE = {f"{_CLINS}{table}/JP_CLINS_ObsLabResult_CoreLabo_CS" for table in ("JLAC10", "JLAC11")}
-_INFECTION = {f"{_CLINS}{table}/JP_CLINS_ObsLabResult_InfectionLabo_CS" for table in ("JLAC10", "JLAC11")}
-_GENERAL = "http://medis.or.jp/CodeSystem/master-JLAC10-17digits"
-_INDICATION = f"{_CLINS}JP_ehrshrs_indication"
-_TYPE_TAG = f"{_CLINS}BundleResourceType_CS"
-_BUNDLE_ID = "http://jpfhir.jp/fhir/clins/bundle-identifier"
-_INSURANCE_ID = "http://jpfhir.jp/fhir/clins/Idsystem/JP_Insurance_memberID"
 _PATIENT_ARC = "urn:oid:1.2.392.100495.20.3.51."
 _LAB_PROFILE = f"{codes.ECS_PROFILE}Observation_LabResult_eCS"
-_PRINTED_NAME = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 
-_LOCAL_CODE = re.compile(r"[A-Za-z0-9_-]+")
-_INSTITUTION = re.compile(r"[0-4][0-9][1-3][0-9]{7}")
-_BUNDLE_VALUE = re.compile(r"[0-4][0-9][1-3][0-9]{7}\^20[2-3][0-9]\^[A-Za-z0-9\-]{1,36}")
 _MEMBER = re.compile(r"[0-9]{8}:[^:^\s　]*:[^:^\s　]*:([0-9][0-9])?")
 _NAME = re.compile(r"_?[A-Za-z]{1,64}")
 # Half-width katakana and its signs, the full-width space, control characters.
@@ -51,16 +37,18 @@ _FORBIDDEN = re.compile(r"[\uff61-\uff9f\u3000\x00-\x1f\x7f]")
 # Dummy codes with the displays that JP-CLINS gives them.
 _DUMMIES = {
     (c.system, c.code): c.display
-    for c in (codes.UNCODED_DISEASE, codes.UNCODED_LAB, codes.UNCODED_DRUG, *codes.UNCODED_ALLERGEN.values())
-} | {(f"{_CLINS}JP_CLINS_MedicationUsage_Uncoded_CS", "0X0XXXXXXXXX0000"): "ダミー用法コード"}
+    for c in (
+        codes.UNCODED_DISEASE, codes.UNCODED_LAB, codes.UNCODED_DRUG, codes.UNCODED_USAGE, *codes.UNCODED_ALLERGEN.values(),
+    )
+}  # fmt: skip
 
 # The sets of codings that one item may have: local always, then shared (core or infection), general JLAC10, or the dummy.
 _SETS = ({"local", "shared"}, {"local", "shared", "general"}, {"local", "general"}, {"local", "uncoded"})
 
 
-def dummy_displays(resource: Json, path: str) -> Iterator[Fault]:
-    """A dummy code stands with its own display."""
-    for where, coding in codings(resource, path):
+def dummy_displays(coded: Iterable[tuple[str, Json]]) -> Iterator[Fault]:
+    """A dummy code stands with its own display; `coded` as `codings` gives them."""
+    for where, coding in coded:
         display = _DUMMIES.get((_text(coding, "system"), _text(coding, "code")))
         if display is not None and coding.get("display") != display:
             yield Fault(IssueType.CODE_INVALID, f"{where}.display", "not the display of this dummy code")
@@ -76,7 +64,7 @@ def laboratory(observation: Json, path: str, lab: LabTable | None, known: frozen
     loaded code system of the publisher has; those are right though the table does not hold them.
     """
     coded = _member(observation, "code")
-    items = [(f"{path}.code.coding[{n}]", c) for n, c in enumerate(_list(coded.get("coding")))]
+    items = [(f"{path}.code.coding[{n}]", c) for n, c in enumerate(objects(coded.get("coding")))]
     kinds = {_kind(coding) for _, coding in items}
     if _LAB_PROFILE not in claims(observation) and not kinds & {"local", "shared", "uncoded"}:
         return
@@ -103,7 +91,7 @@ def laboratory(observation: Json, path: str, lab: LabTable | None, known: frozen
 def _item(where: str, coding: Json, lab: LabTable | None, known: frozenset[str]) -> Iterator[Fault]:
     kind, code, display = _kind(coding), coding.get("code"), coding.get("display")
     if kind == "local":
-        if not isinstance(code, str) or not _LOCAL_CODE.fullmatch(code):
+        if not isinstance(code, str) or not codes.HOSPITAL_LAB_CODE.fullmatch(code):
             yield Fault(IssueType.VALUE, f"{where}.code", "clins-local-code letters, digits, _ and - only")
         if isinstance(display, str) and " " in display:
             yield Fault(IssueType.VALUE, f"{where}.display", "clins-local-display has a space", Severity.WARNING)
@@ -119,15 +107,15 @@ def _item(where: str, coding: Json, lab: LabTable | None, known: frozenset[str])
 
 def _kind(coding: Json) -> str:
     system = _text(coding, "system")
-    if system in _CORE or system in _INFECTION:
+    if system in codes.CORE_LAB or system in codes.INFECTION_LAB:
         return "shared"
-    return {codes.LOCAL_LAB: "local", codes.UNCODED_LAB.system: "uncoded", _GENERAL: "general"}.get(system, "other")
+    return {codes.LOCAL_LAB: "local", codes.UNCODED_LAB.system: "uncoded", codes.GENERAL_LAB: "general"}.get(system, "other")
 
 
 def _characters(concept: Json, path: str) -> Iterator[Fault]:
     """No half-width katakana, full-width space or control character in what is shown."""
     shown = [(f"{path}.text", concept.get("text"))]
-    shown += [(f"{path}.coding[{n}].display", c.get("display")) for n, c in enumerate(_list(concept.get("coding")))]
+    shown += [(f"{path}.coding[{n}].display", c.get("display")) for n, c in enumerate(objects(concept.get("coding")))]
     for where, text in shown:
         if isinstance(text, str) and _FORBIDDEN.search(text):
             what = "clins-characters half-width katakana, full-width space or control character"
@@ -139,7 +127,7 @@ def _units(observation: Json, path: str) -> Iterator[Fault]:
     quantity = _member(observation, "valueQuantity")
     if quantity and "value" not in quantity:
         yield Fault(IssueType.REQUIRED, f"{path}.valueQuantity.value", "missing")
-    for n, limits in enumerate(_list(observation.get("referenceRange"))):
+    for n, limits in enumerate(objects(observation.get("referenceRange"))):
         for side, key in (("low", "referenceRangeLowUnits"), ("high", "referenceRangeHighUnits")):
             limit = _member(limits, side)
             if any(part in limit and limit[part] != quantity.get(part) for part in ("unit", "code")):
@@ -149,11 +137,25 @@ def _units(observation: Json, path: str) -> Iterator[Fault]:
 
 def long_storage(observation: Json, path: str) -> Iterator[Fault]:
     """The tag LTS, only on the infections of the list."""
-    infection = any(_text(c, "system") in _INFECTION for c in _list(_member(observation, "code").get("coding")))
-    for n, tag in enumerate(_list(_member(observation, "meta").get("tag"))):
-        if _text(tag, "system") == _INDICATION and tag.get("code") == "LTS" and not infection:
+    infection = any(_text(c, "system") in codes.INFECTION_LAB for c in objects(_member(observation, "code").get("coding")))
+    for n, tag in enumerate(objects(_member(observation, "meta").get("tag"))):
+        if _text(tag, "system") == codes.CLINS_FLAG and tag.get("code") == "LTS" and not infection:
             what = "check-LTS-MemberOf-infectionLabo R6031 LTS on what is no listed infection"
             yield Fault(IssueType.BUSINESS_RULE, f"{path}.meta.tag[{n}]", what)
+
+
+# --- allergies -------------------------------------------------------------------------------------------------------
+
+
+def allergen(allergy: Json, path: str) -> Iterator[Fault]:
+    """JP_AllergyIntolerance_eCS binds each coding of the code to the JFAGY codes; its value set is in no package of the
+    publisher, so that the codes cannot be looked up, but their systems are known."""
+    if f"{codes.ECS_PROFILE}AllergyIntolerance_eCS" not in claims(allergy):
+        return
+    for n, coding in enumerate(objects(_member(allergy, "code").get("coding"))):
+        if "system" in coding and coding["system"] not in codes.JFAGY:
+            what = "clins-allergen not a code system of JFAGY, and no other is allowed here"
+            yield Fault(IssueType.CODE_INVALID, f"{path}.code.coding[{n}].system", what)
 
 
 # --- prescriptions ---------------------------------------------------------------------------------------------------
@@ -165,14 +167,28 @@ def prescription(order: Json, path: str) -> Iterator[Fault]:
     if f"{codes.ECS_PROFILE}MedicationRequest_eCS" not in claims(order):
         return
     places = [(f"{path}.dispenseRequest.quantity", _member(_member(order, "dispenseRequest"), "quantity"))]
-    for n, instruction in enumerate(_list(order.get("dosageInstruction"))):
-        for m, dose in enumerate(_list(instruction.get("doseAndRate"))):
+    for n, instruction in enumerate(objects(order.get("dosageInstruction"))):
+        for m, dose in enumerate(objects(instruction.get("doseAndRate"))):
             where = f"{path}.dosageInstruction[{n}].doseAndRate[{m}]"
             places.append((f"{where}.doseQuantity", _member(dose, "doseQuantity")))
             places.append((f"{where}.rateRatio.numerator", _member(_member(dose, "rateRatio"), "numerator")))
     for where, quantity in places:
         if "system" in quantity and quantity["system"] != codes.MERIT9_UNIT:
             yield Fault(IssueType.VALUE, f"{where}.system", "clins-dose-unit not the code system of MERIT-9 units")
+
+
+# --- institution numbers ---------------------------------------------------------------------------------------------
+
+
+def institution_number(resource: Json, path: str) -> Iterator[Fault]:
+    """Ten digits and no more: the invariant of the extension's definition has no anchors, so that a longer text with
+    such digits in it obeys it."""
+    for n, extension in enumerate(objects(resource.get("extension"))):
+        value = _text(_member(extension, "valueIdentifier"), "value")
+        has_more = codes.INSTITUTION_VALUE.search(value) and not codes.INSTITUTION_VALUE.fullmatch(value)
+        if extension.get("url") == codes.INSTITUTION_EXTENSION and has_more:
+            what = "R9012 more than the ten digits of an institution number"
+            yield Fault(IssueType.BUSINESS_RULE, f"{path}.extension[{n}].valueIdentifier.value", what)
 
 
 # --- Bundle ----------------------------------------------------------------------------------------------------------
@@ -189,7 +205,7 @@ def one_type(bundle: Json) -> Iterator[Fault]:
 
 def bundle(resource: Json) -> Iterator[Fault]:
     """The rules of JP_Bundle_CLINS, for a Bundle that claims it."""
-    tags = [t for t in _list(_member(resource, "meta").get("tag")) if _text(t, "system") == _TYPE_TAG]
+    tags = [t for t in objects(_member(resource, "meta").get("tag")) if _text(t, "system") == codes.CLINS_TYPE_TAG]
     members, wanted = _members(resource), _tagged(resource)
     if not tags:
         yield _broken("Bundle.meta.tag", "bundle-meta-tag-resourceType-exists R02141 the tag with the type is missing")
@@ -201,9 +217,9 @@ def bundle(resource: Json) -> Iterator[Fault]:
         key = "mustHaveOneMoreResources-with-designatedResourceType R02143"
         yield _broken("Bundle.entry", f"{key} no resource of the type that the tag names")
     identifier = _member(resource, "identifier")
-    if identifier.get("system") != _BUNDLE_ID:
+    if identifier.get("system") != codes.CLINS_BUNDLE_ID:
         yield _broken("Bundle.identifier.system", "valid-system-bundleIdenfifier R02151")
-    elif not _BUNDLE_VALUE.fullmatch(_text(identifier, "value")):
+    elif not codes.CLINS_BUNDLE_VALUE.fullmatch(_text(identifier, "value")):
         yield _broken("Bundle.identifier.value", "valid-value-bundleIdenfifier R2152 facility^year^id")
     if resource.get("type") != "collection":
         yield Fault(IssueType.VALUE, "Bundle.type", "not the fixed value")
@@ -218,16 +234,16 @@ def bundle(resource: Json) -> Iterator[Fault]:
 
 
 def _entry(path: str, resource: Json) -> Iterator[Fault]:
-    numbers = [e for e in _list(resource.get("extension")) if e.get("url") == codes.INSTITUTION_EXTENSION]
+    numbers = [e for e in objects(resource.get("extension")) if e.get("url") == codes.INSTITUTION_EXTENSION]
     if not numbers:
         yield _broken(path, "all-entries-needs-extension-of-institutionNumber R9011")
-    elif not all(_INSTITUTION.fullmatch(_text(_member(e, "valueIdentifier"), "value")) for e in numbers):
+    elif not all(codes.INSTITUTION_VALUE.fullmatch(_text(_member(e, "valueIdentifier"), "value")) for e in numbers):
         yield _broken(path, "all-entries-needs-valid-institutionNumber R9012")
     kind = resource.get("resourceType")
     if kind not in ("Condition", "Observation"):
         return
     name, letter = ("condition", "C") if kind == "Condition" else ("observation", "O")
-    if all(e.get("url") != codes.DEPARTMENT_EXTENSION for e in _list(resource.get("extension"))):
+    if all(e.get("url") != codes.DEPARTMENT_EXTENSION for e in objects(resource.get("extension"))):
         yield _broken(path, f"{name}-needs-extension-of-Department R9014{letter}")
     if not _contains(resource, "Encounter"):
         yield _broken(path, f"{name}-needs-contained-of-Encounter R9013{letter} with one profile without version")
@@ -248,25 +264,25 @@ def _entry(path: str, resource: Json) -> Iterator[Fault]:
 def _contains(resource: Json, kind: str) -> bool:
     """A contained resource of this type whose meta.profile is exactly one canonical, unversioned."""
     allowed = [[f"{codes.CORE_PROFILE}{kind}"], [f"{codes.ECS_PROFILE}{kind}_eCS"]]
-    return any(_member(part, "meta").get("profile") in allowed for part in _list(resource.get("contained")))
+    return any(_member(part, "meta").get("profile") in allowed for part in objects(resource.get("contained")))
 
 
 def patient(resource: Json, path: str) -> Iterator[Fault]:
     """The invariants of JP_Patient_eCS, for a Patient that claims it."""
     if f"{codes.ECS_PROFILE}Patient_eCS" not in claims(resource):
         return
-    identifiers = [(n, i) for n, i in enumerate(_list(resource.get("identifier")))]
-    insured = [i for _, i in identifiers if i.get("system") == _INSURANCE_ID]
+    identifiers = [(n, i) for n, i in enumerate(objects(resource.get("identifier")))]
+    insured = [i for _, i in identifiers if i.get("system") == codes.INSURANCE_MEMBER]
     if len(insured) != 1:
         yield _broken(path, "valid-system-insurance-patientIdentifier R1012 exactly one identifier of the insured")
     elif not _MEMBER.fullmatch(_text(insured[0], "value")):
         yield _broken(path, "valid-value-insurance-patientIdentifier R1013 insurer:symbol:number:branch")
     local = [_text(i, "system") for _, i in identifiers if _text(i, "system").startswith(_PATIENT_ARC)]
     facility = local[0].removeprefix(f"{_PATIENT_ARC}1") if len(local) == 1 else ""
-    if local and not _INSTITUTION.fullmatch(facility):
+    if local and not codes.INSTITUTION_VALUE.fullmatch(facility):
         yield _broken(path, "valid-system-local-patientID R1010 one local identifier, of the facility's own arc")
-    for name in _list(resource.get("name")):
-        printed = any(e.get("url") == _PRINTED_NAME for e in _list(name.get("extension")))
+    for name in objects(resource.get("name")):
+        printed = any(e.get("url") == codes.NAME_REPRESENTATION for e in objects(name.get("extension")))
         if printed and "\u3000" in _text(name, "text"):
             yield _broken(path, "kanjiName-kanaName-donot-contain-ZenkakuKuuhaku R1113")
 
@@ -276,8 +292,8 @@ def _broken(path: str, what: str) -> Fault:
 
 
 def _tagged(resource: Json) -> set[str]:
-    tags = _list(_member(resource, "meta").get("tag"))
-    named = {_text(t, "code") for t in tags if _text(t, "system") == _TYPE_TAG}
+    tags = objects(_member(resource, "meta").get("tag"))
+    named = {_text(t, "code") for t in tags if _text(t, "system") == codes.CLINS_TYPE_TAG}
     return named & {"AllergyIntolerance", "Condition", "Observation"}
 
 
@@ -306,16 +322,12 @@ def codings(node: Any, path: str) -> Iterator[tuple[str, Json]]:
             # Keys of the caller are shown only when they look like an element name.
             key = key if _NAME.fullmatch(str(key)) else "?"
             if key == "coding":
-                yield from ((f"{path}.coding[{n}]", c) for n, c in enumerate(_list(value)))
+                yield from ((f"{path}.coding[{n}]", c) for n, c in enumerate(objects(value)))
             elif isinstance(value, dict | list):
                 yield from codings(value, f"{path}.{key}")
     elif isinstance(node, list):
         for position, value in enumerate(node):
             yield from codings(value, f"{path}[{position}]")
-
-
-def _list(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _member(node: Json, name: str) -> Json:

@@ -54,9 +54,8 @@ def section(
 
 
 def narrative(lines: Sequence[str]) -> str:
-    """An XHTML div; one line stands alone, several are a list."""
-    # The two characters that XML 1.0 forbids and `line` lets pass.
-    shown = [escape(text.replace("\ufffe", "").replace("\uffff", ""), quote=False) for text in lines]
+    """An XHTML div; one line stands alone, several are a list. `lines` come from `elements.line`."""
+    shown = [escape(text, quote=False) for text in lines]
     body = shown[0] if len(shown) == 1 else "<ul>" + "".join(f"<li>{text}</li>" for text in shown) + "</ul>"
     return f'<div xmlns="http://www.w3.org/1999/xhtml">{body}</div>'
 
@@ -81,7 +80,9 @@ def described(resource: Json) -> str:
 
 def _result(resource: Json) -> str:
     if quantity := resource.get("valueQuantity"):
-        return f"{quantity.get('comparator', '')}{quantity.get('value', '')} {quantity.get('unit', '')}".strip()
+        number = f"{quantity.get('comparator', '')}{quantity.get('value', '')} {quantity.get('unit', '')}".strip()
+        read = "、".join(filter(None, (str(one.get("text", "")) for one in resource.get("interpretation", []))))
+        return f"{number} ({read})" if read else number
     return str(resource.get("valueString", "")) or _text(resource, "valueCodeableConcept")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from app.fhir import codes
-from app.fhir.elements import Json, concept, line, meta, reference
+from app.fhir.elements import Json, concept, meta, plain, reference
 from schemas.coding import Coding
 from schemas.note import ChartNote, InstitutionNumber
 from schemas.value import Value
@@ -42,7 +42,7 @@ class ProvenanceSource(Value):
 
 def department_concept(text: str, coding: Coding | None = None) -> Json | None:
     """診療科 (JP_eCS_Department: text as the facility calls it, SS-MIX2 code of two digits where known)."""
-    shown = line(text)
+    shown = plain(text)
     return concept([coding] if coding else [], shown) if shown else None
 
 

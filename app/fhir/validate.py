@@ -17,12 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from app.errors import InvalidInput
 from app.fhir import codes, rules
-from app.fhir.elements import Json
+from app.fhir.elements import Json, objects
 from app.fhir.findings import Findings, once
 from app.fhir.profiles import Profiles
 from schemas.issue import Issue, IssueType, Severity
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAME = re.compile(r"_?[A-Za-z]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 # Required bindings of R4 (value sets of the same names); path from the resource, [] for every item of a list.
@@ -90,14 +91,15 @@ def check(
         known = _known_codings(resource, kind, profiles) if lab is not None and profiles is not None else ()
         context = _Context(lab=lab, known=frozenset(known), profiled=profiles is not None)
         if kind == "Bundle":
-            _check_bundle(resource, text, context, found)
-            if rules.BUNDLE_PROFILE in rules.claims(resource):
+            _check_bundle(resource, "Bundle", text, context, found)
+            if codes.CLINS_BUNDLE_PROFILE in rules.claims(resource):
                 found.take(rules.one_type(resource))
-                if profiles is None or not profiles.knows(rules.BUNDLE_PROFILE):
+                if profiles is None or not profiles.knows(codes.CLINS_BUNDLE_PROFILE):
                     found.take(rules.bundle(resource))
         else:
-            _check_resource(resource, kind, context, found)
-            _check_evidence(resource, kind, None if text is None else len(text), found)
+            places = _Places(resource, kind)
+            _check_resource(places, context, found)
+            _check_evidence(places, lambda reference: None if text is None else len(text), found)
         by_profile = profiles.check(resource, own=(f"{codes.LOCAL}/",)) if profiles is not None else []
     except RecursionError:
         found.add(IssueType.STRUCTURE, kind, "nested too deep")
@@ -133,6 +135,25 @@ class _Context:
     """Are the base definitions of R4 loaded? Then they check what the rules for lack of them would."""
 
 
+class _Places:
+    """Every value of one resource with its path, walked once."""
+
+    def __init__(self, resource: Json, path: str) -> None:
+        self.resource, self.path = resource, path
+        self.values = list(_walk(resource, path))
+        self.nodes: list[tuple[str, Json]] = [(where, node) for where, node in self.values if isinstance(node, dict)]
+
+    def codings(self) -> Iterator[tuple[str, Json]]:
+        """Every item of a `coding`."""
+        for where, node in self.nodes:
+            yield from ((f"{where}.coding[{n}]", coding) for n, coding in enumerate(objects(node.get("coding"))))
+
+    def references(self) -> Iterator[tuple[str, str]]:
+        for where, node in self.nodes:
+            if isinstance(reference := node.get("reference"), str):
+                yield f"{where}.reference", reference
+
+
 def _known_codings(resource: Json, kind: str, profiles: Profiles) -> Iterator[str]:
     for path, coding in rules.codings(resource, kind):
         system, code = coding.get("system"), coding.get("code")
@@ -160,10 +181,11 @@ def _model(resource_type: str) -> type[BaseModel] | None:
 # --- one resource ----------------------------------------------------------------------------------------------------
 
 
-def _check_resource(resource: Json, path: str, context: _Context, found: Findings) -> None:
+def _check_resource(places: _Places, context: _Context, found: Findings) -> None:
+    resource, path = places.resource, places.path
     _check_structure(resource, path, context, found)
-    _check_empty(resource, path, context, found)
-    for where, coding in rules.codings(resource, path):
+    _check_empty(places, context, found)
+    for where, coding in places.codings():
         for part in ("system", "code") if context.profiled else ("system", "code", "display"):
             if not isinstance(value := coding.get(part), str) or not value.strip():
                 # FHIR allows a code without display; the eCS profiles do not.
@@ -171,26 +193,31 @@ def _check_resource(resource: Json, path: str, context: _Context, found: Finding
                 found.add(IssueType.REQUIRED, f"{where}.{part}", "missing or blank", severity)
     if _is_result(resource) and "dataAbsentReason" not in resource and not _has_value(resource):
         found.add(IssueType.BUSINESS_RULE, path, "clins-value a value or a dataAbsentReason")
-    found.take(rules.dummy_displays(resource, path))
+    found.take(rules.dummy_displays(places.codings()))
     if resource.get("resourceType") == "Observation":
         found.take(rules.laboratory(resource, path, context.lab, context.known))
     elif resource.get("resourceType") == "MedicationRequest":
         found.take(rules.prescription(resource, path))
-    if not context.profiled:
-        _check_without_profiles(resource, path, found)
+    elif resource.get("resourceType") == "AllergyIntolerance":
+        found.take(rules.allergen(resource, path))
+    if context.profiled:
+        found.take(rules.institution_number(resource, path))
+    else:
+        _check_without_profiles(places, found)
 
 
-def _check_without_profiles(resource: Json, path: str, found: Findings) -> None:
+def _check_without_profiles(places: _Places, found: Findings) -> None:
     """The rules of R4 that matter most, for lack of its definitions."""
+    resource, path = places.resource, places.path
     _check_codes(resource, path, found)
     for key, (rule, holds) in _INVARIANTS.get(str(resource.get("resourceType")), {}).items():
         if not holds(resource):
             found.add(IssueType.BUSINESS_RULE, path, f"{key} {rule}")
-    for where, node in _nodes(resource, path):
+    for where, node in places.nodes:
         if "code" in node and "value" in node and "unit" in node and "system" not in node:
             found.add(IssueType.BUSINESS_RULE, where, "qty-3 a unit code without its system")
-    contained = {f"#{r.get('id')}" for r in _list(resource.get("contained"))}
-    for where, reference in _references(resource, path):
+    contained = {f"#{r.get('id')}" for r in objects(resource.get("contained"))}
+    for where, reference in places.references():
         if reference.startswith("#") and reference not in contained:
             found.add(IssueType.NOT_FOUND, where, "no such contained resource")
     if resource.get("resourceType") == "Patient":
@@ -203,7 +230,7 @@ def _check_structure(resource: Json, path: str, context: _Context, found: Findin
         if not context.profiled:  # R4B lacks 18 resource types of R4 that the walk knows
             found.add(IssueType.STRUCTURE, path, "not a resource type of FHIR R4")
         return
-    for inner, part in enumerate(_list(resource.get("contained"))):
+    for inner, part in enumerate(objects(resource.get("contained"))):
         if not isinstance(name := part.get("resourceType"), str) or _model(name) is None:
             found.add(IssueType.STRUCTURE, f"{path}.contained[{inner}]", "not a resource type of FHIR R4")
             return  # fhir.resources raises KeyError for it
@@ -224,8 +251,8 @@ def _check_structure(resource: Json, path: str, context: _Context, found: Findin
         found.add(IssueType.STRUCTURE, path, "not a resource of FHIR R4")
 
 
-def _check_empty(resource: Json, path: str, context: _Context, found: Findings) -> None:
-    for where, value in _walk(resource, path):
+def _check_empty(places: _Places, context: _Context, found: Findings) -> None:
+    for where, value in places.values:
         if isinstance(value, float):
             found.add(IssueType.VALUE, where, "a float has lost its digits")
         elif context.profiled:
@@ -289,7 +316,7 @@ _INVARIANTS: dict[str, dict[str, tuple[str, Callable[[Json], bool]]]] = {
     "DocumentReference": {
         "att-1": (
             "contentType beside data",
-            lambda r: all("contentType" in a for a in _list(_at(r, ["content[]", "attachment"])) if "data" in a),
+            lambda r: all("contentType" in a for a in objects(_at(r, ["content[]", "attachment"])) if "data" in a),
         ),
     },
 }
@@ -298,18 +325,20 @@ _INVARIANTS: dict[str, dict[str, tuple[str, Callable[[Json], bool]]]] = {
 # --- Bundle ----------------------------------------------------------------------------------------------------------
 
 
-def _check_bundle(bundle: Json, text: str | None, context: _Context, found: Findings) -> None:
-    entries = _list(bundle.get("entry"))
+def _check_bundle(bundle: Json, root: str, text: str | None, context: _Context, found: Findings) -> None:
+    """The Bundle itself, then what stands in it; a Bundle in a Bundle is a whole of its own, whose references it holds."""
+    entries = objects(bundle.get("entry"))
     shell = dict(bundle)
     if entries and len(entries) == len(bundle["entry"]):
         shell["entry"] = [{k: v for k, v in entry.items() if k != "resource"} | _STUB for entry in entries]
-    _check_structure(shell, "Bundle", context, found)
+    _check_structure(shell, root, context, found)
     if not context.profiled:
-        _check_codes(bundle, "Bundle", found)
+        _check_codes(bundle, root, found)
     known: set[str] = set()
     members: list[tuple[str, Json]] = []
+    urls: dict[str, Any] = {}
     for position, entry in enumerate(entries):
-        path = f"Bundle.entry[{position}]"
+        path = f"{root}.entry[{position}]"
         resource = entry.get("resource")
         if not isinstance(resource, dict):
             found.add(IssueType.REQUIRED, f"{path}.resource", "missing")
@@ -319,7 +348,7 @@ def _check_bundle(bundle: Json, text: str | None, context: _Context, found: Find
             found.add(IssueType.BUSINESS_RULE, f"{path}.resource.id", "bdl-ids the same type and id stand twice")
         known.add(name)
         members.append((f"{path}.resource", resource))
-        url = entry.get("fullUrl")
+        url = urls[f"{path}.resource"] = entry.get("fullUrl")
         if isinstance(url, str) and url in known:
             found.add(IssueType.BUSINESS_RULE, f"{path}.fullUrl", "bdl-7 fullUrl stands twice")
         known.add(str(url))
@@ -328,13 +357,23 @@ def _check_bundle(bundle: Json, text: str | None, context: _Context, found: Find
         own = f"urn:uuid:{identity}" if isinstance(identity, str) and _UUID.fullmatch(identity) else None
         if own is not None and isinstance(url, str) and url.startswith("urn:uuid:") and url != own:
             found.add(IssueType.VALUE, f"{path}.fullUrl", "not the id of its resource")
+    lengths: dict[str, int] = {}
     for path, resource in members:
-        if text is None and resource.get("resourceType") == "DocumentReference":
-            text = _attached_text(resource, path, found)
+        attached = _attached_text(resource, path, found) if resource.get("resourceType") == "DocumentReference" else None
+        if attached is not None:
+            lengths |= dict.fromkeys((f"DocumentReference/{resource.get('id')}", str(urls.get(path))), len(attached))
+
+    def length_of(reference: str) -> int | None:
+        return lengths.get(reference, None if text is None else len(text))
+
     for path, resource in members:
-        _check_resource(resource, path, context, found)
-        _check_evidence(resource, path, None if text is None else len(text), found)
-        for where, reference in _references(resource, path):
+        if resource.get("resourceType") == "Bundle":
+            _check_bundle(resource, path, None, context, found)
+            continue
+        places = _Places(resource, path)
+        _check_resource(places, context, found)
+        _check_evidence(places, length_of, found)
+        for where, reference in places.references():
             if not reference.startswith("#") and reference not in known:
                 severity = Severity.ERROR if _must_resolve(bundle, reference) else Severity.WARNING
                 found.add(IssueType.NOT_FOUND, where, "reference does not resolve in the Bundle", severity)
@@ -358,12 +397,14 @@ def _attached_text(document: Json, path: str, found: Findings) -> str | None:
     return None
 
 
-def _check_evidence(resource: Json, path: str, length: int | None, found: Findings) -> None:
-    """derivation-reference: whole, and inside the text when its length is known."""
-    for where, node in _nodes(resource, path):
+def _check_evidence(places: _Places, length_of: Callable[[str], int | None], found: Findings) -> None:
+    """derivation-reference: whole, and inside the text that it refers to when the length of that is known."""
+    for where, node in places.nodes:
         if node.get("url") != codes.EVIDENCE:
             continue
-        parts = {str(part.get("url")): part for part in _list(node.get("extension"))}
+        parts = {str(part.get("url")): part for part in objects(node.get("extension"))}
+        target = parts.get("reference", {}).get("valueReference")
+        length = length_of(str(target.get("reference"))) if isinstance(target, dict) else None
         offset = parts.get("offset", {}).get("valueInteger")
         count = parts.get("length", {}).get("valueInteger")
         if "reference" not in parts or not isinstance(offset, int) or not isinstance(count, int):
@@ -381,26 +422,12 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
         for key, value in node.items():
             # Keys of the caller are shown only when they look like an element name.
-            name = key if isinstance(key, str) and re.fullmatch(r"_?[A-Za-z]{1,64}", key) else "?"
+            name = key if isinstance(key, str) and _NAME.fullmatch(key) else "?"
             yield from _walk(value, f"{path}.{name}")
     elif isinstance(node, list):
         for position, value in enumerate(node):
             if value is not None:
                 yield from _walk(value, f"{path}[{position}]")
-
-
-def _nodes(resource: Json, path: str) -> Iterator[tuple[str, Json]]:
-    return ((where, node) for where, node in _walk(resource, path) if isinstance(node, dict))
-
-
-def _references(resource: Json, path: str) -> Iterator[tuple[str, str]]:
-    for where, node in _nodes(resource, path):
-        if isinstance(reference := node.get("reference"), str):
-            yield f"{where}.reference", reference
-
-
-def _list(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _at(node: Any, path: list[str]) -> list[Any]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 # Names below it share a syllable, not a meaning.
 _FLOOR = 0.2
+# So many hits are gathered at least before common trigrams are passed over.
+_POSTINGS = 3000
 _PAD_BEFORE, _PAD_AFTER = "\x01\x01", "\x02"
 
 
@@ -37,7 +39,10 @@ class TrigramIndex:
         self._counts = counts
 
     def nearest(self, name: str, limit: int) -> Iterator[tuple[int, float]]:
-        """Positions of the `limit` names most like `name` with their score, best first, ties in the order of the names."""
+        """Positions of the `limit` names most like `name` with their score, best first, ties in the order of the names.
+
+        Complete from the score 0.75 on; of less like names some may be missing in large tables.
+        """
         grams = _grams(name)
         if not len(self._vocabulary) or not name:
             return
@@ -46,9 +51,19 @@ class TrigramIndex:
         places = places[self._vocabulary[places] == grams]
         if not len(places):
             return
-        postings = np.concatenate([self._owners[self._starts[at] : self._starts[at + 1]] for at in places])
-        # Sorting the hits costs by their number, not by the size of the table.
-        hits, shared = np.unique(postings, return_counts=True)
+        # The rarest trigrams tell which names may be like it, the others are only looked up for those: the cost hardly
+        # grows with the table. A name of the score s shares s / (2 - s) of the trigrams at least, so that with 0.4 of them
+        # none from 0.75 on is missed; names that are less like it and share common trigrams alone are.
+        sizes = self._starts[places + 1] - self._starts[places]
+        places = places[np.argsort(sizes, kind="stable")]
+        within = int(np.searchsorted(np.cumsum(np.sort(sizes)), _POSTINGS, side="right"))
+        taken = max(within, int(0.4 * len(grams)) + 1)
+        rare = np.concatenate([self._owners[self._starts[at] : self._starts[at + 1]] for at in places[:taken]])
+        hits, shared = np.unique(rare, return_counts=True)
+        for at in places[taken:]:
+            owners = self._owners[self._starts[at] : self._starts[at + 1]]
+            found = np.minimum(np.searchsorted(owners, hits), len(owners) - 1)
+            shared += owners[found] == hits
         scores = 2.0 * shared / (self._counts[hits] + len(grams))
         kept = np.flatnonzero(scores >= _FLOOR)
         if len(kept) > limit:
@@ -57,6 +72,12 @@ class TrigramIndex:
         best = kept[np.lexsort((hits[kept], -scores[kept]))][:limit]
         for at in best:
             yield int(hits[at]), round(float(scores[at]), 4)
+
+
+def likeness(one: str, other: str) -> float:
+    """The Dice coefficient of the trigrams of two names (variant keys), 0..1."""
+    mine, theirs = _grams(one), _grams(other)
+    return 2.0 * len(np.intersect1d(mine, theirs, assume_unique=True)) / (len(mine) + len(theirs))
 
 
 def _grams(name: str) -> NDArray[np.uint64]:

@@ -6,20 +6,24 @@ is prefixes, one base name, postfixes; a base name of the table beats any compos
 
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from app.terminology.entries import ICD10, Entry, Part
 from app.terminology.matching import Lexicon
-from app.terminology.spelling import key
+from app.terminology.spelling import variant_key
 from schemas.coding import Coding
 from schemas.record import Modifier, ModifierPosition
 from schemas.statement import Assertion, Kind
 
 # What a chart adds to a name to say how sure or how old it is: an assertion, not another disease and no modifier.
 _REMARKS = (
+    (re.compile(r"(?:の既往)?(?:は?(?:なし|無し))$|\s*[(（][-−－‐ー][)）]$|\s*[-−－‐]$|(?<=[^ァ-ヺー])ー$"), Assertion.ABSENT),
+    (re.compile(r"\s*[(（][+＋][)）]$|\s*[+＋]$|あり$"), None),
     (re.compile(r"(?:の?疑い|[(（](?:疑い|疑)[)）]|疑)$"), Assertion.SUSPECTED),
     (re.compile(r"の?既往$"), Assertion.PAST),
     (re.compile(r"の?(?:治療中|加療中)$"), None),
 )
+_MINUS = re.compile(r"[-−－‐ー]\s*$")
 # Modifiers that say the opposite of a diagnosis, or that it is not one; imported masters have them too.
 _NEVER = re.compile(r"疑|既往|予防|抑制|除外|類似|偽|仮性|非|無|不|未|陰性|術前|管理")
 # Property `scope` of a modifier in the starter table: the disease stays in its class (side, stage, after the operation).
@@ -48,7 +52,8 @@ def read_disease(written: str, lexicon: Lexicon) -> Disease | None:
     is another disease until somebody says that it is not."""
     if len(written) > _LONGEST:
         return None
-    whole = _alone(lexicon.lookup(Kind.CONDITION, written))
+    # A key of a name has no hyphen: 高血圧- must not be looked up as 高血圧.
+    whole = None if _MINUS.search(written) else _alone(lexicon.lookup(Kind.CONDITION, written))
     if whole is not None and _has_code(whole):
         return Disease(whole.display, whole.codings)
     bare, assertion = _without_remark(written)
@@ -94,13 +99,14 @@ def _split(name: str, lexicon: Lexicon) -> tuple[tuple[Modifier, ...], tuple[Cod
     """The longest base whose surroundings are modifiers throughout; of equally long ones the last, since Japanese puts
     the head of a compound at its end. A base with a code of its own goes before one that has only a class."""
     classed = None
+    chains: _Chains = {}
     for length in range(len(name) - 1, 1, -1):
         for start in range(len(name) - length, -1, -1):
             base = lexicon.lookup(Kind.CONDITION, name[start : start + length])
             if base is None or not base.packed_codings:
                 continue
-            before = _chain(_JOINT.sub("", name[:start]), ModifierPosition.PREFIX, lexicon)
-            after = _chain(_JOINT.sub("", name[start + length :]), ModifierPosition.POSTFIX, lexicon)
+            before = _chain(_JOINT.sub("", name[:start]), ModifierPosition.PREFIX, lexicon, chains)
+            after = _chain(_JOINT.sub("", name[start + length :]), ModifierPosition.POSTFIX, lexicon, chains)
             if before is None or after is None or not before + after:
                 continue
             used = [entry for _, entry in before + after]
@@ -119,23 +125,41 @@ def _split(name: str, lexicon: Lexicon) -> tuple[tuple[Modifier, ...], tuple[Cod
             # ICD-10 has classes of its own for acute, congenital, multiple …: the base's class would be another one.
             kept = tuple(c for c in base.codings if c.system != ICD10 or neutral)
             if _has_code(base):
-                return modifiers, kept
+                # 左乳癌術後 has the class of 乳癌術後 and the codes of 左, 乳癌 and の術後, as 乳癌術後 has.
+                return modifiers, tuple(c for c in kept if c.system != ICD10) + classed[1] if classed else kept
             classed = classed or (modifiers, kept)
     return classed
 
 
 def _same_words(text: str, display: str) -> bool:
     """Equal but for a final 症 (高血圧, 高血圧症)."""
-    return key(text).removesuffix("症") == key(display).removesuffix("症")
+    return variant_key(text).removesuffix("症") == variant_key(display).removesuffix("症")
 
 
-def _chain(text: str, position: ModifierPosition, lexicon: Lexicon) -> list[tuple[str, Entry]] | None:
-    """The modifiers that make up `text` wholly, in reading order; longest first; None if something is left."""
+_Chains: TypeAlias = dict[tuple[str, ModifierPosition], list[tuple[str, Entry]] | None]
+
+
+def _chain(
+    text: str, position: ModifierPosition, lexicon: Lexicon, known: _Chains
+) -> list[tuple[str, Entry]] | None:
+    """The modifiers that make up `text` wholly, in reading order; longest first; None if something is left.
+
+    `known`: what has been found in this name; without it 左右左右… would be cut in all its ways.
+    """
     if not text:
         return []
+    asked = (text, position)
+    if asked not in known:
+        known[asked] = _first_chain(text, position, lexicon, known)
+    return known[asked]
+
+
+def _first_chain(
+    text: str, position: ModifierPosition, lexicon: Lexicon, known: _Chains
+) -> list[tuple[str, Entry]] | None:
     for length in range(len(text), 0, -1):
         modifier = _modifier(text[:length], position, lexicon)
-        rest = _chain(_JOINT.sub("", text[length:]), position, lexicon) if modifier else None
+        rest = _chain(_JOINT.sub("", text[length:]), position, lexicon, known) if modifier else None
         if modifier is not None and rest is not None:
             # The の of 左の joins; that of の術後 belongs to the modifier.
             said = text[:length].removesuffix("の") if position is ModifierPosition.PREFIX else text[:length]

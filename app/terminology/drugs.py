@@ -39,11 +39,12 @@ _FORMS = {
 _FORM = re.compile(
     "|".join(
         # OD and DS are forms only as words of their own.
-        rf"(?<![A-Za-z]){form}(?![A-Za-z])" if form.isascii() else form
+        # 散 in 当帰芍薬散料エキス顆粒 belongs to the name of the formula.
+        rf"(?<![A-Za-z]){form}(?![A-Za-z])" if form.isascii() else f"{form}(?!料|エキス)" if form == "散" else form
         for form in sorted(_FORMS, key=len, reverse=True)
     )
 )
-_MAKER = re.compile(r"「([^」]*)」")
+_MAKER = re.compile(r"「([^「」]{0,60})」")
 _GENERAL_MARK = re.compile(r"^【般】\s*|[(（]医療用[)）]|配合")
 # Number with its unit; a number behind a Latin letter is part of a name (B12, S900).
 _STRENGTH = re.compile(
@@ -184,6 +185,20 @@ class DrugTable:
             ranked = sorted(others, key=lambda one: not _fits_parts(name, one))
             return Drug((), _candidates(ranked, YJ, _INGREDIENT), known)
         return Drug(known=known)
+
+    def products(self, written: str) -> list[str]:
+        """The displays of all products that the name may mean: those of that name, else those whose names begin with the
+        brand (ノボラピッド注フレックスペン), else those of the ingredient. Empty for an unknown name."""
+        stem = parse_drug(written).stem
+        if not stem:
+            return []
+        found = self._products.get(stem, [])
+        if not found and self._is_brand(stem):
+            found = [one for name, products in self._products.items() if name.startswith(stem) for one in products]
+        if not found:
+            drug = self._drug(stem)
+            found = self._of_ingredient.get(variant_key(drug.fact("ingredient")), []) if drug else []
+        return [f"{product.entry.display} {product.entry.fact('form')}" for product in found]
 
     def allergen(self, written: str) -> Drug:
         """The JFAGY code of a drug as an allergen: its product's (YCM) when the name is that of exactly one product, its

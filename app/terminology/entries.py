@@ -103,8 +103,8 @@ class Entry:
         facts = (properties or {}).items()
         put(self, "packed_properties", tuple(sys.intern(part) for fact in facts for part in fact))
 
-    def marked(self, names: tuple[str, ...], marks: tuple[str, ...]) -> "Entry":
-        """The same concept going by `names`, of which `marks` are marked in notes."""
+    def marked(self, names: tuple[str, ...], marks: tuple[str, ...] | None) -> "Entry":
+        """The same concept going by `names`, of which `marks` are marked in notes (see the attribute)."""
         copied = object.__new__(Entry)
         put = object.__setattr__
         for part in ("kind", "display", "packed_codings", "packed_properties"):
@@ -169,9 +169,19 @@ def starter_version() -> str:
 
 
 def starter_entries() -> list[Entry]:
-    """All entries of the starter tables. Raises InvalidInput when a table lacks a column."""
+    """All entries of the starter tables. Raises InvalidInput when a table lacks a column.
+
+    A name of `ambiguous.tsv` is taken from the concepts that go by it and is an entry of its own, without a code.
+    """
     tables = (_diseases, _modifiers, _drugs, _lab_items, _infections, _allergens, _departments, _usages)
-    return [entry for table in tables for entry in table()]
+    unclear = {(entry.kind, entry.display): entry for entry in _ambiguous()}
+    known = [entry for table in tables for entry in table()]
+    return [*(_without(entry, unclear) for entry in known), *unclear.values()]
+
+
+def _without(entry: Entry, unclear: Mapping[tuple[Kind | Part, str], Entry]) -> Entry:
+    names = tuple(name for name in entry.names if (entry.kind, name) not in unclear)
+    return entry if len(names) == len(entry.names) else entry.marked(names, entry.marks)
 
 
 def _entry(
@@ -197,11 +207,12 @@ def _diseases() -> Iterator[Entry]:
     """A synonym for which the receipt master has a code of its own (虫垂炎 beside 急性虫垂炎) is an entry of its own."""
     own: set[str] = set()
     apart: list[Entry] = []
-    for row in _rows("disease_names.tsv", "name", "receipt_code", "icd10", "spellings"):
+    for row in _rows("disease_names.tsv", "name", "receipt_code", "icd10", "spellings", "unmarked"):
         codings = _coded(row["name"], receipt=row["receipt_code"], icd10=row["icd10"])
         spellings = _split(row["spellings"])
         own.update(spellings)
-        apart.append(_entry(Kind.CONDITION, spellings, codings, {}, display=row["name"]))
+        facts = {"unmarked": "true"} if row["unmarked"] else {}
+        apart.append(_entry(Kind.CONDITION, spellings, codings, facts, display=row["name"]))
     for row in _rows("diseases.tsv", "name", "icd10", "receipt_code", "synonyms"):
         codings = _coded(row["name"], receipt=row["receipt_code"], icd10=row["icd10"])
         names = tuple(name for name in _split(row["name"], row["synonyms"]) if name == row["name"] or name not in own)
@@ -226,8 +237,6 @@ def _drugs() -> Iterator[Entry]:
         coding = Coding(system=YJ, code=row["code"], display=row["name"])
         facts = {key: row[key] for key in ("ingredient", "strength", "form", "unit")}
         yield _entry(Kind.PRESCRIPTION, (row["name"],), (coding,), facts)
-
-
     for row in _rows("brand_products.tsv", "name", "code", "ingredient", "strength"):
         coding = Coding(system=YJ, code=row["code"], display=row["name"])
         facts = {key: row[key] for key in ("ingredient", "strength")} | {"unmarked": "true"}
@@ -258,6 +267,11 @@ def _allergens() -> Iterator[Entry]:
             system = JFAGY_FOOD if row["code"].startswith("J9F") else JFAGY_OTHER
             codings = (Coding(system=system, code=row["code"], display=row["display"]),)
         yield _entry(Kind.ALLERGY, _split(row["name"], row["synonyms"]), codings, {"category": row["category"]})
+
+
+def _ambiguous() -> Iterator[Entry]:
+    for row in _rows("ambiguous.tsv", "kind", "name", "meanings"):
+        yield _entry(Kind(row["kind"]), (row["name"],), (), {"meanings": row["meanings"]})
 
 
 def _departments() -> Iterator[Entry]:

@@ -290,6 +290,16 @@ def current(session: Session, kind: Kind | None = None) -> list[LocalEntry]:
     return [_entry(row) for row in _current_rows(session, kind)]
 
 
+def lost(session: Session) -> list[LocalEntry]:
+    """The rows in force whose standard code no active table has any more: a release was changed since they were stored.
+
+    Names are still coded with them, as the hospital said; a person must see to them.
+    """
+    mapped = [(entry, entry.target) for entry in current(session) if entry.target is not None]
+    known = browse.find_all(session, {(target.system, target.code) for _, target in mapped})
+    return [entry for entry, target in mapped if (target.system, target.code) not in known]
+
+
 def history(session: Session, kind: Kind, code: str) -> list[LocalCode]:
     """Every row that the code has had, the one in force or else the last one first."""
     rows = select(LocalCode).where(LocalCode.kind == kind, LocalCode.code == code)

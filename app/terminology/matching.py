@@ -4,6 +4,7 @@ A name is found by equal keys only; nothing is guessed here. How a disease name 
 name accepted is in `diseases`, `drugs` and `candidates`.
 """
 
+import copy
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -51,15 +52,18 @@ class Near:
 class Lexicon:
     """All names of the loaded tables. Immutable; entries as `merge` gives them, or of one set of tables.
 
-    `local`: the hospital's mapping table. Building takes about 1 s for 100,000 names; what only some callers need
+    `local`: the hospital's mapping table. `version`: of all of it; `tables`: of the tables alone, where the caller keeps
+    one, so that he sees when `with_local` is enough. Building takes about 1 s for 100,000 names; what only some callers need
     (trigrams, the parsed drug names) is built at its first use and may be built by two threads at once, harmlessly.
     """
 
     # A name in two tables is marked as the kind that comes first here; looking it up goes by the statement's own kind.
     PRIORITY = (Kind.INFECTION, Kind.LAB, Kind.CONDITION, Kind.PRESCRIPTION, Kind.ALLERGY)
 
-    def __init__(self, entries: Iterable[Entry], version: str, local: Iterable[LocalEntry] = ()) -> None:
-        self.version = version
+    def __init__(
+        self, entries: Iterable[Entry], version: str, local: Iterable[LocalEntry] = (), tables: str = ""
+    ) -> None:
+        self.version, self.tables = version, tables
         self._by_kind: dict[Kind | Part, list[Entry]] = {}
         self._by_code: dict[str, dict[str, Entry]] = {}
         self._by_group: dict[str, list[Entry]] = {}
@@ -82,13 +86,13 @@ class Lexicon:
             for name in entry.marked_names
         )
         self._usages = {entry.fact("key"): entry for entry in reversed(self._by_kind.get(Part.USAGE, []))}
-        self._local: dict[tuple[Kind, str], LocalEntry] = {}
-        rows = list(local)
-        # A name before a code: the display of one row is sometimes the code of another.
-        for row in rows:
-            self._local.setdefault((row.kind, key(row.display)), row)
-        for row in rows:
-            self._local.setdefault((row.kind, key(row.code)), row)
+        self._local = _by_name(local)
+
+    def with_local(self, version: str, local: Iterable[LocalEntry]) -> "Lexicon":
+        """The same tables beside another mapping table; both lexicons share what was built, in milliseconds."""
+        changed = copy.copy(self)
+        changed.version, changed._local = version, _by_name(local)
+        return changed
 
     # --- names ---------------------------------------------------------------------------------------------------------
 
@@ -205,6 +209,17 @@ class Lexicon:
     @cached_property
     def _indexes(self) -> dict[Kind | Part, tuple[list[Entry], list[str], TrigramIndex]]:
         return {}
+
+
+def _by_name(local: Iterable[LocalEntry]) -> dict[tuple[Kind, str], LocalEntry]:
+    """A name before a code: the display of one row is sometimes the code of another."""
+    rows = list(local)
+    found: dict[tuple[Kind, str], LocalEntry] = {}
+    for row in rows:
+        found.setdefault((row.kind, key(row.display)), row)
+    for row in rows:
+        found.setdefault((row.kind, key(row.code)), row)
+    return found
 
 
 def as_candidates(near: Iterable[Near], limit: int = 5) -> tuple[Candidate, ...]:

@@ -78,7 +78,10 @@ def clins_router(database: Database) -> APIRouter:
             made = submissions.note_document(session, document_id, drafts=drafts)
         if made.bundle is None:
             return _outcome(made.issues, 422)
-        headers = {LEFT_OUT: str(len(made.issues) + max(made.waiting - 1, 0))}
+        headers = {
+            LEFT_OUT: str(len(made.issues) + max(made.waiting - 1, 0)),
+            DRAFTS: str(made.drafts).lower(),
+        }
         return _outcome(made.issues, 200, headers) if report else fhir_response(made.bundle, 200, headers)
 
     return router

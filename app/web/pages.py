@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from app import jobs
 from app.db import MIGRATIONS, Database
@@ -41,7 +41,11 @@ def pages_router(database: Database, version: str, checks: Mapping[str, Check]) 
     def readyz() -> Response:
         """200 when everything that this process needs can be used, else 503; each part with its state."""
         found: dict[str, str] = {}
-        named: dict[str, Check] = {"database": lambda: _answers(database), "migrations": lambda: _at_head(database)}
+        named: dict[str, Check] = {
+            "database": lambda: _answers(database),
+            "migrations": lambda: _at_head(database),
+            "terminology": lambda: _has_terminology(database),
+        }
         for name, check in (named | dict(checks)).items():
             try:
                 check()
@@ -69,7 +73,20 @@ def _at_head(database: Database) -> None:
     try:
         with database.session_scope() as session:
             current = session.scalar(text("SELECT version_num FROM alembic_version"))
-    except SQLAlchemyError:
+    except ProgrammingError:
         raise Unavailable("no tables; run `hyojun migrate`") from None
+    except SQLAlchemyError:
+        raise Unavailable("not known: the database does not answer") from None
     if current != head:
         raise Unavailable(f"at {current}, this version needs {head}; run `hyojun migrate`")
+
+
+def _has_terminology(database: Database) -> None:
+    """Without any table a note is accepted, and its conversion fails."""
+    try:
+        with database.session_scope() as session:
+            loaded = session.scalar(text("SELECT EXISTS (SELECT FROM code_system_releases WHERE active)"))
+    except SQLAlchemyError:
+        raise Unavailable("not known") from None
+    if not loaded:
+        raise Unavailable("none is loaded; run `hyojun import-terminology starter`")

@@ -53,6 +53,8 @@ CREATE INDEX ix_concepts_codings ON concepts USING gin ((properties -> 'codings'
     WITH (fastupdate = off);
 DROP INDEX ix_concepts_release_id_code;
 CREATE INDEX ix_concepts_release_id_code ON concepts (release_id, code text_pattern_ops);
+-- Nothing reads them any more, and a B-tree refuses a concept whose names are longer than 2,704 bytes together.
+DROP INDEX ix_concepts_release_id_search_text, ix_concepts_search_text_trgm;
 
 CREATE TABLE local_codes (
     id UUID NOT NULL,
@@ -99,9 +101,19 @@ CREATE INDEX ix_clins_bundles_source_patient_id_type ON clins_bundles (source, p
 
 DOWN = """
 DROP TABLE clins_bundles, local_codes;
+-- Revision 0002 knows one release, of the starter tables, and its B-tree cannot hold every concept of other tables. An index
+-- takes in rows that its own transaction deleted, so what stays is written anew.
+CREATE TEMPORARY TABLE kept ON COMMIT DROP AS
+    SELECT c.id, release_id, code, display, kana, properties, search_text
+    FROM concepts c JOIN code_system_releases r ON r.id = c.release_id WHERE r.kind = 'starter' AND r.active;
+TRUNCATE concepts;
+DELETE FROM code_system_releases WHERE kind <> 'starter' OR NOT active;
 DROP INDEX ix_concepts_name_grams, ix_concepts_codings, ix_concepts_release_id_code;
 CREATE INDEX ix_concepts_release_id_code ON concepts (release_id, code);
 ALTER TABLE concepts DROP COLUMN folded;
+INSERT INTO concepts (id, release_id, code, display, kana, properties, search_text) SELECT * FROM kept ORDER BY id;
+CREATE INDEX ix_concepts_release_id_search_text ON concepts (release_id, search_text);
+CREATE INDEX ix_concepts_search_text_trgm ON concepts USING gin (search_text gin_trgm_ops);
 DROP FUNCTION name_grams(TEXT);
 DROP FUNCTION name_fold(TEXT, TEXT);
 DROP INDEX uq_code_system_releases_active;

@@ -67,12 +67,12 @@ def load_all(database: Database) -> None:
         return concept(Kind.CONDITION, code, name, *codings, names=names, kana=kana, **facts)
 
     diseases = [
-        disease("20050001", "肺炎", "J18.9", "ハイエン"),
-        disease("20050002", "誤嚥性肺炎", "J69.0", "ｺﾞｴﾝｾｲﾊｲｴﾝ"),
+        disease("20050001", "肺炎", "J189", "ハイエン"),
+        disease("20050002", "誤嚥性肺炎", "J690", "ｺﾞｴﾝｾｲﾊｲｴﾝ"),
         disease("20050003", "肺炎球菌肺炎", "J13", "ハイエンキュウキンハイエン"),
-        disease("20050004", "２型糖尿病", "E11.9", "ニガタトウニョウビョウ", "NIDDM"),
-        disease("20050005", "２型糖尿病性腎症", "E11.2", "ニガタトウニョウビョウセイジンショウ"),
-        disease("20050006", "糖尿病", "E11.9", "トウニョウビョウ", retired="true", successor="20050004"),
+        disease("20050004", "２型糖尿病", "E119", "ニガタトウニョウビョウ", "NIDDM"),
+        disease("20050005", "２型糖尿病性腎症", "E112", "ニガタトウニョウビョウセイジンショウ"),
+        disease("20050006", "糖尿病", "E119", "トウニョウビョウ", retired="true", successor="20050004"),
     ]
     load(database, DISEASE_KEY, "5.17", diseases)
 

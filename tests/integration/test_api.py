@@ -25,6 +25,7 @@ from app.fhir import loads
 from app.jobs import Policy
 from app.main import create_app
 from app.settings import Settings
+from app.terminology.importers import load_starter
 from models import Job, Note
 from schemas.job import JobState
 from schemas.note import MAX_TEXT, Sex
@@ -357,6 +358,7 @@ def test_a_database_that_is_away_is_503(client: TestClient) -> None:
         assert away.get("/healthz").status_code == 200
         ready = away.get("/readyz")
         assert ready.status_code == 503 and ready.json()["database"] != "ok"
+        assert "hyojun migrate" not in ready.json()["migrations"]
 
 
 def test_the_application_needs_an_address_of_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -521,10 +523,15 @@ def test_ready_only_with_the_tables_of_this_version(empty_database_url: str) -> 
         assert (before.status_code, before.json()["database"]) == (503, "ok")
         assert "migrate" in before.json()["migrations"]
         migrate(empty_database_url)
+        bare = client.get("/readyz")
+        assert (bare.status_code, bare.json()["migrations"]) == (503, "ok")
+        assert "import-terminology starter" in bare.json()["terminology"]
+        with database.session_scope() as session:
+            load_starter(session)
         after = client.get("/readyz")
     database.dispose()
     assert after.status_code == 200
-    assert after.json() == {"status": "ready", "database": "ok", "migrations": "ok", "queue": "ok"}
+    assert after.json() == {"status": "ready"} | dict.fromkeys(["database", "migrations", "terminology", "queue"], "ok")
 
 
 def test_not_ready_without_the_broker(database: Database) -> None:

@@ -37,6 +37,7 @@ from app.terminology.importers import (
     list_releases,
     load_starter,
     remove_release,
+    renewed,
     terminology_version,
     use_release,
 )
@@ -441,6 +442,40 @@ def test_the_version_follows_releases_and_local_codes(fresh_database: Database, 
     assert version_of(fresh_database) == seen[2]
     with fresh_database.session_scope() as session:
         assert lexicon_from(session).local(Kind.CONDITION, "院内甲乙") is None
+
+
+def test_an_edit_of_local_codes_leaves_the_tables_as_they_are_built(fresh_database: Database, tmp_path: Path) -> None:
+    load(fresh_database)
+    run(fresh_database, "nmain", file(tmp_path, "nmain"))
+    with fresh_database.session_scope() as session:
+        first = lexicon_from(session)
+        assert renewed(session, first) is first
+        entry = first.lookup(Kind.CONDITION, "甲乙炎")
+        session.add(local("H1", "院内甲乙"))
+    with fresh_database.session_scope() as session:
+        second = renewed(session, first)
+        assert second.version == terminology_version(session) != first.version
+    assert entry is not None and second.lookup(Kind.CONDITION, "甲乙炎") is entry
+    assert second.local(Kind.CONDITION, "院内甲乙") is not None and first.local(Kind.CONDITION, "院内甲乙") is None
+    more = masters.csv_text(masters.nmain(extra=1)).encode("cp932")
+    run(fresh_database, "nmain", file(tmp_path, "nmain", more, "nmain600.txt"))
+    with fresh_database.session_scope() as session:
+        third = renewed(session, second)
+        assert third.version == terminology_version(session)
+    assert second.lookup(Kind.CONDITION, "試験病0") is None and third.lookup(Kind.CONDITION, "試験病0") is not None
+    assert third.local(Kind.CONDITION, "院内甲乙") is not None
+    use_release(fresh_database, "nmain", "5.99")
+    with fresh_database.session_scope() as session:
+        back = renewed(session, third)
+    assert back.version == second.version and back.lookup(Kind.CONDITION, "試験病0") is None
+
+
+def test_an_import_leaves_the_planner_its_figures(fresh_database: Database, tmp_path: Path) -> None:
+    load(fresh_database)
+    run(fresh_database, "nmain", file(tmp_path, "nmain"))
+    with fresh_database.session_scope() as session:
+        planned = session.scalar(text("SELECT reltuples FROM pg_class WHERE oid = 'concepts'::regclass"))
+    assert planned == count(fresh_database, Concept)
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

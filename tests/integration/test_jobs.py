@@ -76,7 +76,6 @@ def test_migrations_build_exactly_the_models(database: Database, empty_database_
         assert compare_metadata(context, Base.metadata) == []
     by_models = Database(empty_database_url)
     with by_models.session_scope() as session:
-        session.execute(text("CREATE EXTENSION pg_trgm"))
         Base.metadata.create_all(session.connection())
     assert _definitions(database) == _definitions(by_models)
     by_models.dispose()

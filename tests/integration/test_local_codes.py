@@ -33,6 +33,7 @@ from app.terminology.local import (
     history,
     import_local,
     local_system,
+    lost,
     read_rows,
     set_local,
     write_csv,
@@ -46,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = "kind,code,display,system,standard_code,standard_display"
 GOOD = [
     f"condition,D001,肺炎（当院）,{DISEASE_KEY},20050001,肺炎",
-    f"condition,D002,糖尿病,{ICD10},E11.9,糖尿病",
+    f"condition,D002,糖尿病,{ICD10},E119,糖尿病",
     f"allergy,A-1,卵,{JFAGY_FOOD},J9FC11000000,鶏卵",
     f"lab,1001_23,総蛋白_血清,{CORE_LAB},{TP},TP",
     f"infection,2001,HBs抗原_血清,{INFECTION_LAB},{HBS},HBs抗原-定性",
@@ -364,6 +365,24 @@ def test_ten_thousand_rows_take_seconds(tables: Database) -> None:
     report = store(tables, file(*(f"condition,D{n},名称{n},{target}" for n, target in enumerate(targets))))
     assert report.stored and report.added == 10_000
     assert numbers(store(tables, file("condition,D1,名称1,,,"))) == (0, 1, 0, 0, 0)
+
+
+# --- after another release ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_new_release_no_longer_has_is_told(tables: Database, tmp_path: Path) -> None:
+    assert store(tables, file(*GOOD)).stored
+    with tables.session_scope() as session:
+        assert lost(session) == []
+    newer = [concept(Kind.CONDITION, "20059999", "新しい病名", (DISEASE_KEY, "20059999", "新しい病名"))]
+    load(tables, DISEASE_KEY, "6.0", newer)
+    with tables.session_scope() as session:
+        assert "D001" in {entry.code for entry in lost(session)}
+        assert not {"A-1", "1001_23", "2001", "M 10", "9999"} & {entry.code for entry in lost(session)}
+    done = run(tables, tmp_path, "list", "--lost")
+    assert "D001" in done.stdout and "any more" in done.stdout and "1001_23" not in done.stdout, done.stderr
+    every = run(tables, tmp_path, "list").stdout.splitlines()
+    assert [("any more" in line) for line in every if "1001_23" in line] == [False]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -181,10 +181,10 @@ def test_a_note_gives_the_same_ids_again(converter: Converter) -> None:
     ]
 
 
-def test_a_blank_note_becomes_a_patient_and_a_document(converter: Converter, tables: set[tuple[str, str]]) -> None:
+def test_a_blank_note_becomes_a_patient_and_a_document(converter: Converter, lexicon: Lexicon) -> None:
     note = make_note(2, " \n\t\n")
     conversion = converter.convert(note, source="test")
-    _check(conversion, note, tables)
+    _check(conversion, note, lexicon)
     assert not conversion.statements and not any(conversion.counts.values())
     assert {r["resourceType"] for r in conversion.resources} >= {"Patient", "DocumentReference"}
 

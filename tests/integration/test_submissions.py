@@ -318,7 +318,7 @@ def test_a_bundle_is_fetched_by_patient_and_type(fresh_database: Database, clien
     report = client.get(f"{url}&report=true")
     assert report.status_code == 200 and report.json()["resourceType"] == "OperationOutcome"
     (issue,) = report.json()["issue"]
-    assert issue["diagnostics"].endswith("is not sent: onsetDateTime")
+    assert issue["diagnostics"].endswith("is not sent: onsetDateTime is missing")
     assert "膝" not in report.text and PATIENT.family not in report.text
 
 
@@ -397,7 +397,8 @@ def test_a_document_of_drafts_is_for_who_asks_for_it(fresh_database: Database, c
         "missing: Condition: no present disease for 退院時診断 (section 344)",
         "9 drafts wait for review; drafts=true includes them",
     ]
-    assert client.get(f"{url}?drafts=true").status_code == 200
+    drafted = client.get(f"{url}?drafts=true")
+    assert drafted.status_code == 200 and drafted.headers["Hyojun-Drafts"] == "true"
 
 
 def test_documents_that_cannot_be(fresh_database: Database, client: TestClient) -> None:
@@ -451,6 +452,44 @@ def test_what_waits_for_review_is_no_failure(
     assert result.output.splitlines()[1].split() == ["Condition", "0", "0", "1", "1", "0"]
     drafted = run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path), "--type", "Condition", "--drafts")
     assert drafted.exit_code == 0 and len(list(tmp_path.iterdir())) == 1
+    # A version with drafts was not for the service, so nothing there can be out of date.
+    again = run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path), "--type", "Condition")
+    assert again.exit_code == 0 and again.output.splitlines()[1].split() == ["Condition", "0", "0", "1", "1", "0"]
+
+
+def test_a_document_waits_until_all_of_it_is_released(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = note(REFERRAL_TEXT, document_type=DocumentType.REFERRAL, recipient=RECIPIENT)
+    store(fresh_database, of, *referral_records(), release=False)
+    result = run(fresh_database, monkeypatch, "documents", "--out", str(tmp_path))
+    assert result.exit_code == 0 and list(tmp_path.iterdir()) == []
+    assert result.output.splitlines()[1].split() == ["document", "0", "0", "0", "1", "0"]
+    drafted = run(fresh_database, monkeypatch, "documents", "--out", str(tmp_path), "--drafts")
+    assert drafted.exit_code == 0 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_bundle_that_was_handed_out_released_stays_known_as_such(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same content handed out as a draft afterwards does not hide that the service may hold it."""
+    store(fresh_database, note(TEXT), *records())
+    run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path), "--type", "Condition")
+    store(fresh_database, note(TEXT), *records(), release=False)
+    run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path), "--type", "Condition", "--drafts")
+    result = run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path), "--type", "Condition")
+    assert result.exit_code == 1 and "was handed out before" in result.output
+
+
+def test_reasons_are_the_serious_ones_and_not_without_end(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MAX_REASONS", 2)
+    without = PATIENT.model_copy(update={"insurance_id": None})
+    store(fresh_database, note(TEXT, patient=without), *records())
+    result = run(fresh_database, monkeypatch, "clins", "--out", str(tmp_path))
+    assert result.exit_code == 1 and result.output.count("error missing: Patient/") == 2
+    assert "and 1 more" in result.output and "information" not in result.output
 
 
 def test_unknown_types_and_patients_are_refused(

@@ -286,6 +286,27 @@ DAMAGES: dict[str, Damage] = {
         "Bundle.entry[2].resource.extension[0]",
         "ext-1",
     ),
+    "institution-number-too-long": Damage(
+        "labs",
+        put(
+            f"{O}.extension[0]",
+            {
+                "url": INSTITUTION,
+                "valueIdentifier": {
+                    "system": f"{CORE}/IdSystem/insurance-medical-institution-no",
+                    "value": "131881479099",
+                },
+            },
+        ),
+        "Bundle.entry[2].resource.extension[0].valueIdentifier.value",
+        "R9012",
+    ),
+    "allergen-of-another-system": Damage(
+        "allergies",
+        put(f"{C}.code.coding[0].system", "http://capstandard.jp/iyaku.info/CodeSystem/YJ-code"),
+        "Bundle.entry[1].resource.code.coding[0].system",
+        "clins-allergen",
+    ),
     # --- Observation ---
     "wrong-display-of-shared-code": Damage(
         "labs",

@@ -134,7 +134,7 @@ def test_a_disease_without_onset_stays_out_and_is_named(resources: list[Json]) -
     assert bundle is not None
     assert texts([e["resource"] for e in bundle["entry"][1:]]) == ["高血圧症", "肺炎"]
     (missing,) = [r for r in of_type(resources, "Condition") if "onsetDateTime" not in r]
-    assert [issue.text for issue in issues] == [f"Condition/{missing['id']} is not sent: onsetDateTime"]
+    assert [issue.text for issue in issues] == [f"Condition/{missing['id']} is not sent: onsetDateTime is missing"]
 
 
 def test_no_visit_and_no_physician_keep_results_out() -> None:
@@ -193,7 +193,7 @@ def _lts(resource: Json) -> None:
 @pytest.mark.parametrize(
     ("type_", "edit", "element"),
     [
-        ("Condition", _without("extension"), "extension InstitutionNumber; extension Department"),
+        ("Condition", _without("extension"), "extension InstitutionNumber is missing; extension Department is missing"),
         ("Condition", _without("contained"), "contained Encounter"),
         ("Condition", _without("encounter"), "encounter"),
         ("Condition", _without("clinicalStatus"), "clinicalStatus"),
@@ -394,6 +394,31 @@ def test_allergies_are_merged_and_denied_likewise() -> None:
     assert together(notes[0], notes[0], type_="AllergyIntolerance")[0] == of_type(notes[0], "AllergyIntolerance")
     kept, issues = together(*notes, type_="AllergyIntolerance")
     assert kept == [] and len(issues) == 2
+
+
+def test_a_note_that_states_and_denies_an_allergy_does_not_hide_it() -> None:
+    text = "鶏卵で蕁麻疹。卵なし"
+    made = day(1, text, allergy(text, "鶏卵", EGG), allergy(text, "卵なし", EGG, Assertion.ABSENT))
+    stated, denied = of_type(made, "AllergyIntolerance")
+    kept, issues = together(made, type_="AllergyIntolerance")
+    assert kept == [stated]
+    assert [(i.severity, i.text.partition(" ")[0]) for i in issues] == [("warning", f"AllergyIntolerance/{denied['id']}")]
+    assert "the same note states the allergy" in issues[0].text
+
+
+def test_an_allergy_that_is_left_out_as_past_is_a_warning() -> None:
+    text = "鶏卵アレルギー"
+    kept, issues = together(day(1, text, allergy(text, "鶏卵", EGG, Assertion.PAST)), type_="AllergyIntolerance")
+    assert kept == [] and [i.severity for i in issues] == ["warning"]
+
+
+def test_a_disease_that_lasted_and_is_then_called_past_is_not_dropped_in_silence() -> None:
+    text = "2型糖尿病 2015"
+    lasting = day(1, text, disease(text, "2型糖尿病", DIABETES, onset="2015"))
+    past = day(2, text, disease(text, "2型糖尿病", DIABETES, onset="2015", assertion=Assertion.PAST))
+    kept, issues = together(lasting, past)
+    assert kept == [] and [i.severity for i in issues] == ["warning"] and "nothing tells" in issues[0].text
+    assert [i.severity for i in together(past)[1]] == ["information"]
 
 
 @pytest.mark.parametrize(

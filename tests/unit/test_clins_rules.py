@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.fhir import check, rules
+from app.fhir import check
 from app.fhir.validate import held_back
 from schemas.issue import Issue, IssueType, Severity
 
@@ -135,7 +135,7 @@ def _bundle(resource: Json) -> Json:
         "id": "b",
         "meta": {
             "lastUpdated": "2024-05-01T10:00:00+09:00",
-            "profile": [f"{rules.BUNDLE_PROFILE}|1.10.0"],
+            "profile": [f"{CLINS}/StructureDefinition/JP_Bundle_CLINS|1.10.0"],
             "tag": [
                 {"system": f"{CLINS}/CodeSystem/BundleResourceType_CS", "code": resource["resourceType"], "display": "x"}
             ],
@@ -363,3 +363,34 @@ def test_only_errors_hold_back() -> None:
     assert not held_back([issue(Severity.WARNING), issue(Severity.INFORMATION)])
     assert held_back([issue(Severity.WARNING), issue(Severity.ERROR)])
     assert held_back([issue(Severity.FATAL)])
+
+
+# --- allergens -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("system", "profile", "wrong"),
+    [
+        (f"{CORE}/CodeSystem/JP_JfagyFoodAllergen_CS", f"{ECS}/StructureDefinition/JP_AllergyIntolerance_eCS", False),
+        ("http://capstandard.jp/iyaku.info/CodeSystem/YJ-code", f"{ECS}/StructureDefinition/JP_AllergyIntolerance_eCS", True),
+        ("http://capstandard.jp/iyaku.info/CodeSystem/YJ-code", f"{CORE}/StructureDefinition/JP_AllergyIntolerance", False),
+    ],
+)  # fmt: skip
+def test_an_allergen_has_codes_of_jfagy_alone(system: str, profile: str, wrong: bool) -> None:
+    allergy = {
+        "resourceType": "AllergyIntolerance",
+        "meta": {"profile": [profile]},
+        "verificationStatus": {
+            "coding": [
+                {
+                    "system": "http://terminology.hl7.org/CodeSystem/allergyintolerance-verification",
+                    "code": "entered-in-error",
+                    "display": "Entered in Error",
+                }
+            ]
+        },
+        "code": {"coding": [{"system": system, "code": "J9FA21110000", "display": "鶏卵"}], "text": "鶏卵"},
+        "patient": {"reference": PATIENT_URL},
+    }
+    expected = ["AllergyIntolerance.code.coding[0].system: clins-allergen not a code system of JFAGY, and no other is allowed here"]
+    assert [issue.text for issue in check(allergy)] == (expected if wrong else [])

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,7 @@ def codes(coded: coding.Coded) -> dict[str, str]:
 def test_a_name_is_split_into_base_and_modifiers(lexicon: Lexicon) -> None:
     coded = coding.disease("左乳癌術後", lexicon)
     assert coded.display == "左乳癌術後"
-    assert codes(coded) == {RECEIPT_DISEASE: "1749008", ICD10: "C50.9"}
+    assert codes(coded) == {RECEIPT_DISEASE: "1749008", ICD10: "Z853"}
     left, after = coded.modifiers
     assert (left.text, left.position) == ("左", ModifierPosition.PREFIX)
     assert {c.system: c.code for c in left.codings} == {MODIFIER_KEY: "27000358", MODIFIER_EXCHANGE: "5186", RECEIPT_MODIFIER: "2049"}
@@ -128,7 +130,7 @@ def test_a_class_of_icd10_is_that_of_the_whole_name_or_none(lexicon: Lexicon) ->
     assert codes(coding.disease("再発性膀胱癌", lexicon)) == {RECEIPT_DISEASE: "1889005"}
     assert ICD10 in codes(coding.disease("右膀胱癌", lexicon))
     # Only the class of the whole name is known: personal history, not a tumour.
-    assert codes(coding.disease("乳癌術後", lexicon)) == {RECEIPT_DISEASE: "1749008", ICD10: "Z85.3"}
+    assert codes(coding.disease("乳癌術後", lexicon)) == {RECEIPT_DISEASE: "1749008", ICD10: "Z853"}
 
 
 @pytest.mark.parametrize("name", ["虫垂炎", "心筋炎", "圧迫骨折", "椎間板ヘルニア", "高脂血症"])
@@ -434,3 +436,48 @@ def test_no_disease_of_the_master_is_taken_for_another() -> None:
 def test_general_laboratory_codes_need_no_core_name(lexicon: Lexicon) -> None:
     assert {c.system for e in lexicon.entries(Kind.LAB) for c in e.codings} <= {CORE_LAB, JLAC10}
     assert {c.system for e in lexicon.entries(Kind.INFECTION) for c in e.codings} == {INFECTION_LAB}
+
+
+# -- what must not be coded, or not for long --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["高血圧-", "高血圧ー", "高血圧（-）", "高血圧なし", "高血圧の既往なし", "高血圧は無し"])
+def test_a_sign_or_word_that_denies_is_no_diagnosis(lexicon: Lexicon, name: str) -> None:
+    coded = coding.disease(expand_name(name), lexicon)
+    assert RECEIPT_DISEASE in codes(coded) and coded.assertion is Assertion.ABSENT
+
+
+def test_an_abbreviation_of_several_diseases_offers_them(lexicon: Lexicon) -> None:
+    coded = coding.disease("ASD", lexicon)
+    assert (coded.display, coded.codings) == ("ASD", ())
+    assert [c.coding.display for c in coded.candidates] == ["心房中隔欠損症", "自閉症スペクトラム障害"]
+    assert {c.reason for c in coded.candidates} == {"several meanings"}
+    assert [c.coding.display for c in coding.test(Kind.INFECTION, "B型肝炎抗体", lexicon).candidates] == ["HBs抗体(定性)"]
+    # They are marked in notes as before.
+    assert [m.kind for m in lexicon.find_mentions("既往 ASD")] == [Kind.CONDITION]
+
+
+def test_drugs_that_only_look_alike_are_not_offered(lexicon: Lexicon) -> None:
+    shown = [c.coding.display for c in coding.drug("バファリン", lexicon).candidates]
+    assert not any("ワーファリン" in name for name in shown)
+    assert not coding.drug("アルマール錠10mg", lexicon).candidates
+    assert any("アムロジン" in c.coding.display for c in coding.drug("アムロジビン錠5mg", lexicon).candidates)
+
+
+def test_a_class_is_not_shown_by_the_name_of_one_of_its_diseases() -> None:
+    own = [LocalEntry(Kind.CONDITION, "D9", "当院の心不全", Coding(system=ICD10, code="I509", display="心不全，詳細不明"))]
+    [coded] = coding.disease("当院の心不全", Lexicon(starter_entries(), "test", own)).codings
+    assert coded.display == "心不全，詳細不明"
+
+
+def test_classes_are_written_without_a_dot(lexicon: Lexicon) -> None:
+    classes = [c.code for entry in lexicon.entries(Kind.CONDITION) for c in entry.codings if c.system == ICD10]
+    assert len(classes) > 1300
+    assert [code for code in classes if not re.fullmatch(r"[A-Z]\d{2}\d?", code)] == []
+
+
+def test_a_name_of_many_modifiers_is_read_in_time(lexicon: Lexicon) -> None:
+    started = time.perf_counter()
+    for name in ("左右" * 25 + "架胃癌", "胃癌" + "再発の再発" * 11 + "架"):
+        assert not coding.disease(name, lexicon).codings
+    assert time.perf_counter() - started < 5

@@ -9,6 +9,7 @@ from clins_cases import (
     FACILITY,
     NOW,
     PATIENT,
+    PHYSICIAN,
     RECIPIENT,
     REFERRAL_TEXT,
     STAY,
@@ -19,7 +20,7 @@ from clins_cases import (
     referral_records,
 )
 
-from app.fhir import Facility, check, dumps
+from app.fhir import Facility, ProvenanceSource, build_resources, check, dumps
 from app.fhir.documents import document
 from schemas.issue import Issue, Severity
 from schemas.note import ChartNote, DocumentType
@@ -159,6 +160,43 @@ def test_the_denial_of_one_allergen_says_no_more_than_that() -> None:
     assert "AllergyIntolerance" not in {entry["resource"]["resourceType"] for entry in bundle["entry"]}
 
 
+def test_an_allergy_that_may_not_leave_keeps_the_document_from_saying_that_none_is_known() -> None:
+    text = "高血圧症。アレルギーなし。鶏卵アレルギー"
+    of = referral(text)
+    resources = built(of, disease(text, "高血圧症"), allergy(text, "アレルギー", assertion=Assertion.ABSENT), allergy(text, "鶏卵"))
+    *others, egg = [r for r in resources if r["resourceType"] != "Provenance"]
+    bundle, _ = document(of, others, timestamp=NOW, withheld=[egg])
+    assert bundle is not None
+    section = sections(bundle)["510"]
+    assert section["emptyReason"]["coding"][0]["code"] == "unavailable" and egg["id"] not in dumps(bundle)
+    assert lines(section) == ["この欄に構造化して載せていない記載が原文に1件ある。「臨床経過」の文書を参照。", "アレルギー: 否定"]
+
+
+def test_a_list_that_is_not_whole_says_so() -> None:
+    of = discharge()
+    resources = built(of, *referral_records())
+    (pain,) = [r for r in resources if r.get("code", {}).get("text") == "左膝痛"]
+    bundle, _ = document(of, [r for r in resources if r is not pain], timestamp=NOW, withheld=[pain])
+    assert bundle is not None
+    assert lines(sections(bundle)["344"])[1:] == ["この欄に構造化して載せていない記載が原文に1件ある。「入院中経過」の文書を参照。"]
+
+
+def test_a_physician_who_refers_to_himself_stands_once() -> None:
+    same = RECIPIENT.model_copy(update={"number": "1311234567", "physician": PHYSICIAN})
+    bundle = whole(referral(recipient=same))
+    kinds = [entry["resource"]["resourceType"] for entry in bundle["entry"]]
+    assert kinds.count("Practitioner") == 1 and kinds.count("Organization") == 2
+    assert entries(bundle, "910") == ["Organization", "Practitioner"] and check(bundle) == []
+
+
+def test_a_document_is_found_whatever_system_sent_the_note() -> None:
+    of = referral()
+    run = ProvenanceSource(run_id="r", software_version="0", model="m", prompt="p", grammar="g", terminology="t")
+    resources, _ = build_resources(of, [], facility=FACILITY, run=run, recorded=NOW, source="ward")
+    bundle, _ = document(of, resources, timestamp=NOW)
+    assert bundle is not None and entries(bundle, "910") == ["Organization", "Practitioner"]
+
+
 def test_markup_of_the_note_is_text_in_the_narrative() -> None:
     text = "<b>高血圧症</b>&amp;"
     bundle = whole(referral(text), disease(text, "<b>高血圧症</b>&amp;"))
@@ -275,7 +313,9 @@ def test_what_does_not_claim_its_profile_stays_out_and_is_named() -> None:
     (order,) = [r for r in resources if r["resourceType"] == "MedicationRequest"]
     order["meta"]["profile"] = ["http://jpfhir.jp/fhir/core/StructureDefinition/JP_MedicationRequest"]
     bundle, issues = document(of, resources, timestamp=NOW)
-    assert bundle is not None and "430" not in sections(bundle)
+    # The section says that it is not all: an absent list of drugs would read as no drugs.
+    assert bundle is not None and "entry" not in sections(bundle)["430"]
+    assert lines(sections(bundle)["430"]) == ["この欄に構造化して載せていない記載が原文に1件ある。「臨床経過」の文書を参照。"]
     assert [i.text for i in issues] == [
         f"MedicationRequest/{order['id']} is not in the document: meta.profile: the eCS profile is not claimed"
     ]

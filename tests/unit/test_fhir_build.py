@@ -147,6 +147,24 @@ def test_the_same_note_gives_the_same_ids() -> None:
     assert not set(other[1:]) & set(first[1:])
 
 
+def test_two_systems_that_number_their_notes_alike_share_no_id_but_the_patients() -> None:
+    text = "肺炎"
+    records = [Record(statement=statement(text, Kind.CONDITION, {Field.NAME: "肺炎"}), display="肺炎")]
+
+    def ids(source: str, facility: Facility | None = FACILITY) -> list[str]:
+        return [
+            r["id"]
+            for r in build_resources(
+                note_of(text), records, facility=facility, run=RUN, recorded=RECORDED, source=source
+            )[0]
+        ]
+
+    ward, clinic = ids("ward"), ids("clinic")
+    assert ward[0] == clinic[0] and not set(ward[1:]) & set(clinic[1:]) and ward == ids("ward")
+    # Without an institution number nothing tells that two systems mean the same patients.
+    assert not set(ids("ward", None)) & set(ids("clinic", None))
+
+
 def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(InvalidInput):
         build_resources(note_of("x"), [], run=RUN, recorded=datetime(2024, 5, 2))  # noqa: DTZ001

@@ -62,6 +62,26 @@ def test_condition_status(assertion: Assertion, clinical: str, verification: str
     assert condition["recordedDate"] == "2024-05-01"
 
 
+@pytest.mark.parametrize(
+    ("assertion", "profile", "category"),
+    [
+        (Assertion.PRESENT, "JP_Condition_eCS", "encounter-diagnosis"),
+        # JP_Condition_eCS: the service takes encounter-diagnosis alone.
+        (Assertion.PAST, "JP_Condition_eCS", "encounter-diagnosis"),
+        # Its clinicalStatus `inactive` is one that JP-CLINS does not use.
+        (Assertion.ABSENT, "JP_Condition", "encounter-diagnosis"),
+    ],
+)
+def test_what_jp_clins_asks_of_status_and_category(assertion: Assertion, profile: str, category: str) -> None:
+    text = "脳梗塞"
+    made = statement(text, Kind.CONDITION, {Field.NAME: "脳梗塞"}, assertion=assertion)
+    resources, issues = built(known_note(text), [Record(statement=made, display="脳梗塞")], FACILITY)
+    [condition] = of_records(resources)
+    assert profile_of(condition) == profile and code_of(condition["category"][0]) == category
+    denied = [g for g in gaps(issues) if g.startswith("Condition.clinicalStatus")]
+    assert bool(denied) is (assertion is Assertion.ABSENT)
+
+
 def test_condition_keeps_the_codings_of_the_tables_and_its_evidence() -> None:
     text = "#1 HT コントロール良好"
     made = statement(text, Kind.CONDITION, {Field.NAME: "HT"}, confidence=0.987654)

@@ -180,10 +180,12 @@ def test_qualitative_results(name: str, jlac10: str | None, text_value: str, sys
     assert quoted(value, text) == [text_value]
 
 
-def test_a_grade_outside_urine_has_no_code() -> None:
-    observation = lab("CRP 2+", {Field.NAME: "CRP", Field.VALUE: "2+"}, text_value="2+")
+@pytest.mark.parametrize("name", ["CRP", "尿酸", "尿素窒素"])
+def test_a_grade_outside_urine_has_no_code(name: str) -> None:
+    text = f"{name} 2+"
+    observation = lab(text, {Field.NAME: name, Field.VALUE: "2+"}, text_value="2+")
     assert observation["valueString"] == "2+"
-    assert quoted(observation["_valueString"], "CRP 2+") == ["2+"]
+    assert quoted(observation["_valueString"], text) == ["2+"]
 
 
 def test_a_value_that_was_not_understood_stays_as_written() -> None:
@@ -203,7 +205,7 @@ def test_flags(flag: str, code: str) -> None:
     observation = lab(text, {Field.NAME: "K", Field.VALUE: "5.9", Field.FLAG: flag}, quantity=quantity, flag=flag)
     interpretation = observation["interpretation"][0]
     assert code_of(interpretation) == code
-    assert interpretation["text"] == flag.strip()
+    assert interpretation["text"] == flag.replace("Ｈ", "H")  # no full-width letters in what is shown
     assert quoted(interpretation, text) == [flag]
 
 
@@ -371,3 +373,26 @@ def test_what_a_clins_bundle_demands_of_a_result() -> None:
     note = known_note("K 4.5", physician=nameless.model_copy(update={"id": None}))
     _, issues = built(note, [Record(statement=made, display="K", quantity=Quantity(value=Decimal("4.5")))], FACILITY)
     assert gaps(issues) == ["Observation.performer.identifier: not stated; cannot be sent in a CLINS Bundle"]
+
+
+@pytest.mark.parametrize("computed", [None, "2024-02-30"])
+def test_a_stated_date_that_cannot_be_computed_does_not_become_the_notes_day(computed: str | None) -> None:
+    text = "前回 K 5.9"
+    made = statement(text, Kind.LAB, {Field.NAME: "K", Field.VALUE: "5.9", Field.DATE: "前回"})
+    record = Record(statement=made, display="K", quantity=Quantity(value=Decimal("5.9")), date=computed)
+    resources, issues = built(known_note(text), [record], FACILITY)
+    [observation] = of_records(resources)
+    assert "effectiveDateTime" not in observation and profile_of(observation) == "JP_Observation_LabResult"
+    absent, _ = observation["_effectiveDateTime"]["extension"]
+    assert absent == {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}
+    assert quoted(observation["_effectiveDateTime"], text) == ["前回"]
+    assert any(gap.startswith("Observation.effectiveDateTime") for gap in gaps(issues))
+
+
+def test_texts_of_a_result_have_the_usual_widths() -> None:
+    text = "ｱﾙﾌﾞﾐﾝ ｷｮｳﾖｳｾｲ (３.５-５.０) ｺｳﾁ"
+    quotes = {Field.NAME: "ｱﾙﾌﾞﾐﾝ", Field.VALUE: "ｷｮｳﾖｳｾｲ", Field.REFERENCE: "(３.５-５.０)", Field.FLAG: "ｺｳﾁ"}
+    observation = lab(text, quotes, reference_range=ReferenceRange(low=Decimal("3.5")), flag="ｺｳﾁ")
+    assert observation["code"]["text"] == "アルブミン" and observation["valueString"] == "キョウヨウセイ"
+    assert observation["referenceRange"][0]["text"] == "(3.5-5.0)"
+    assert observation["interpretation"][0]["text"] == "コウチ"

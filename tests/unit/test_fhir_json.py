@@ -1,11 +1,13 @@
 """Bundles, JSON text and the checks: what is written keeps its digits, what is wrong is found."""
 
+import base64
 import copy
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from fhir_cases import note_of, statement
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -309,3 +311,32 @@ def test_check_answers_for_any_content(data: st.DataObject, value: Any) -> None:
                 assert isinstance(check(entry["resource"]), list)
     if isinstance(value, dict):
         assert check(value) != []
+
+
+def test_evidence_is_bounded_by_the_text_that_it_refers_to() -> None:
+    """A Bundle of two notes: the short one must not bound the evidence of the long one."""
+    short, long = "肺炎", "高血圧症。糖尿病。脳梗塞"
+    entries = []
+    for n, text in enumerate((short, long)):
+        note = note_of(text, id=f"n-{n}")
+        name = text[-3:] if n else text
+        record = Record(statement=statement(text, Kind.CONDITION, {Field.NAME: name}), display=name)
+        resources, _ = build_resources(note, [record], run=RUN, recorded=RECORDED)
+        entries.append(collection(note, resources, RECORDED)["entry"])
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [*entries[0], *entries[1][1:]]}
+    assert check(bundle) == []
+    shortened = copy.deepcopy(bundle)
+    documents = [e["resource"] for e in shortened["entry"] if e["resource"]["resourceType"] == "DocumentReference"]
+    documents[1]["content"][0]["attachment"]["data"] = base64.b64encode(short.encode()).decode()
+    assert "evidence outside the text" in " ".join(issue.text for issue in check(shortened))
+
+
+def test_a_bundle_in_a_bundle_holds_its_own_references() -> None:
+    note = note_of("肺炎")
+    record = Record(statement=statement("肺炎", Kind.CONDITION, {Field.NAME: "肺炎"}), display="肺炎")
+    inner = collection(note, build_resources(note, [record], run=RUN, recorded=RECORDED)[0], RECORDED)
+    outer: dict[str, Any] = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": inner}]}
+    assert check(outer) == []
+    inner["entry"][2]["resource"]["subject"]["reference"] = "Patient/somebody"
+    where = "Bundle.entry[0].resource.entry[2].resource.subject.reference"
+    assert [issue.text for issue in check(outer)] == [f"{where}: reference does not resolve in the Bundle"]

@@ -42,7 +42,7 @@ def test_the_starter_alone_stays_as_it_is() -> None:
 
 def test_what_shares_a_code_is_one_with_the_official_display_first() -> None:
     official = made("２型糖尿病", (KEY, "20058217"), (RECEIPT_DISEASE, "2500015"), (ICD10, "E119"))
-    chart = starter("2型糖尿病", (RECEIPT_DISEASE, "2500015"), (ICD10, "E11.9"), names=("DM2", "T2DM"), kana="にがた")
+    chart = starter("2型糖尿病", (RECEIPT_DISEASE, "2500015"), (ICD10, "E119"), names=("DM2", "T2DM"), kana="にがた")
     for order in ([official, chart], [chart, official]):
         [entry] = merge(order)
         assert entry.display == "２型糖尿病"

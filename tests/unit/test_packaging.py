@@ -147,7 +147,7 @@ def test_env_example_sets_no_secret_and_names_nothing_unknown() -> None:
 
 def test_compose_services_and_their_order() -> None:
     services = read_yaml("docker-compose.yml")["services"]
-    assert set(services) == {"postgres", "rabbitmq", "migrate", "api", "worker"}
+    assert set(services) == {"postgres", "rabbitmq", "migrate", "api", "worker", "cli"}
     assert services["postgres"]["image"].startswith("postgres:18")
     assert services["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
     for flag in ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8"):
@@ -167,14 +167,23 @@ def test_compose_services_and_their_order() -> None:
 
 def test_compose_mounts_weights_read_only_and_drops_rights() -> None:
     services = read_yaml("docker-compose.yml")["services"]
-    for name in ("migrate", "api", "worker"):
+    for name in ("migrate", "api", "worker", "cli"):
         service = services[name]
+        assert "data:/data" in service["volumes"] and service["environment"]["DATA_DIR"] == "/data"
         models = [volume for volume in service["volumes"] if ":/models" in volume]
         assert models and all(volume.endswith(":ro") for volume in models)
         assert service["environment"]["MODEL_PATH"].startswith("/models/")
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
     users = re.findall(r"^USER (\S+)$", dockerfile(), re.MULTILINE)
     assert users and users[-1] not in {"root", "0"}
+
+
+def test_compose_runs_one_command_beside_what_is_up() -> None:
+    service = read_yaml("docker-compose.yml")["services"]["cli"]
+    assert service["profiles"] == ["tools"] and service["restart"] == "no" and service["entrypoint"] == ["hyojun"]
+    assert "${IMPORT_DIR:-./import}:/import:ro" in service["volumes"]
+    assert "${EXPORT_DIR:-./export}:/export" in service["volumes"]
+    assert service["networks"] == ["inside"] and "ports" not in service
 
 
 def test_compose_has_no_password_of_its_own() -> None:
@@ -194,6 +203,10 @@ def test_commands_of_the_images_exist() -> None:
     known = {command.name or getattr(command.callback, "__name__", "") for command in command_line.registered_commands}
     services = read_yaml("docker-compose.yml")["services"]
     lines = {name: " ".join(service["command"]) for name, service in services.items() if "command" in service}
+    assert lines.pop("cli") == "--help"
+    groups = {group.name for group in command_line.registered_groups}
+    shown = re.findall(r"^# .*run --rm cli ([a-z-]+)", (ROOT / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert shown and set(shown) <= known | groups
     lines["image"] = " ".join(json.loads(re.findall(r"^CMD (\[.*\])$", dockerfile(), re.MULTILINE)[-1]))
     assert set(lines) == {"migrate", "api", "worker", "image"}
     for name, line in lines.items():

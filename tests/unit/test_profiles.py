@@ -551,6 +551,22 @@ def test_any_content_gets_an_answer_without_its_values(data: st.DataObject, valu
         assert "秘密" not in issue.text
 
 
+def test_made_up_canonicals_and_systems_are_not_kept_in_memory(profiles: Profiles) -> None:
+    def kept() -> tuple[int, ...]:
+        words = profiles.vocabulary
+        return len(profiles._trees), len(words._systems), len(words._sets), len(words._answers)
+
+    def patient(n: int) -> Json:
+        tag = {"system": f"http://example.org/s{n}", "code": "x" * 500 + str(n)}
+        return {"resourceType": "Patient", "meta": {"profile": [f"http://example.org/p{n}"], "tag": [tag]}}
+
+    check(patient(0), profiles=profiles)
+    before = kept()
+    for n in range(1, 20):
+        check(patient(n), profiles=profiles)
+    assert kept() == before
+
+
 def test_what_is_nested_too_deep_is_a_finding(profiles: Profiles) -> None:
     deep: Json = {"low": {"value": 1}}
     for _ in range(500):

@@ -207,6 +207,8 @@ class Node:
     """JSON property -> the child and, for a choice, its type; filled by the walk at first use."""
     slice_table: Any = None
     """Filled by the slicer at first use."""
+    optional: bool = False
+    """May it be absent, whatever else there is? Then nothing has to be looked at where it is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -244,6 +246,8 @@ def grow(definition: Definition) -> Tree:
             sliced = next((s for s in owner.slices if s.element.slice_name == outer and s.element.slicing), owner)
             sliced.slices.append(node)
         open_at.append(node)
+    for node in nodes:
+        node.optional = node.element.min == 0 and all(s.element.min == 0 for s in node.slices)
     return Tree(definition, root, by_path)
 
 

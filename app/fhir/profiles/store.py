@@ -19,7 +19,7 @@ class Profiles:
 
     def __init__(self, content: archive.Content, fingerprint: str) -> None:
         self._content = content
-        self._trees: dict[str, Tree | None] = {}
+        self._trees: dict[str, Tree] = {}
         self._rules: dict[str, tuple[Constraint, ...]] = {}
         self._lock = threading.Lock()
         self._undecided: Counter[str] = Counter()
@@ -68,7 +68,9 @@ class Profiles:
         """The definition of a canonical without version."""
         if url not in self._trees:
             blob = self._content.definitions.get(url)
-            self._trees[url] = None if blob is None else grow(archive.unpack(blob, Definition))
+            if blob is None:
+                return None  # not kept: who sends resources could fill the memory with made-up canonicals
+            self._trees[url] = grow(archive.unpack(blob, Definition))
         return self._trees[url]
 
     def type_tree(self, code: str) -> Tree | None:

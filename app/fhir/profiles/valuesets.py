@@ -183,6 +183,10 @@ class _Source(Protocol):
     def value_set(self, url: str) -> ValueSet | None: ...
 
 
+_LONGEST_KEPT = 200
+"""Characters of a system and code whose answer is kept: longer ones are none, and must not fill the memory."""
+
+
 class _NotAsked:
     pass
 
@@ -195,8 +199,8 @@ class Vocabulary:
     """Answers about codes, with what has been asked kept in memory."""
 
     source: _Source
-    _systems: dict[str, _System | None] = field(default_factory=dict)
-    _sets: dict[str, _Set | None] = field(default_factory=dict)
+    _systems: dict[str, _System] = field(default_factory=dict)
+    _sets: dict[str, _Set] = field(default_factory=dict)
     _answers: dict[tuple[str, str | None, str], bool | None] = field(default_factory=dict)
 
     def displays(self, system: str, code: str) -> tuple[str, ...] | None:
@@ -223,7 +227,8 @@ class Vocabulary:
             answer = self._contains(value_set, system, code, frozenset())
             if len(self._answers) > 50_000:  # a bound on memory, not on correctness
                 self._answers.clear()
-            self._answers[key] = answer
+            if len(system or "") + len(code) <= _LONGEST_KEPT and value_set in self._sets:
+                self._answers[key] = answer
         return answer
 
     def _contains(self, url: str, system: str | None, code: str, asked: frozenset[str]) -> bool | None:
@@ -275,21 +280,25 @@ class Vocabulary:
     def _system(self, url: str) -> _System | None:
         if url not in self._systems:
             stored = self.source.code_system(url)
-            self._systems[url] = None if stored is None else _System(
+            if stored is None:
+                return None  # not kept: a resource may name any system
+            self._systems[url] = _System(
                 stored,
                 {c if stored.case_sensitive else c.casefold(): n for n, c in enumerate(stored.codes)},
-            )  # fmt: skip
+            )
         return self._systems[url]
 
     def _set(self, url: str) -> _Set | None:
         if url not in self._sets:
             stored = self.source.value_set(url)
-            self._sets[url] = None if stored is None else _Set(
+            if stored is None:
+                return None
+            self._sets[url] = _Set(
                 stored,
                 [(i, frozenset(i.codes)) for i in stored.include],
                 [(i, frozenset(i.codes)) for i in stored.exclude],
                 None if stored.expansion is None else frozenset(stored.expansion),
-            )  # fmt: skip
+            )
         return self._sets[url]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.fhir.elements import objects
 from app.fhir.profiles import primitives
 from app.fhir.profiles.codings import coding_faults, members
 from app.fhir.profiles.definitions import HL7, UNBOUNDED, Constraint, Node, Tree, TypeRef, canonical
@@ -78,7 +79,7 @@ class Walk:
     def _note_places(self, resource: Json, path: str, container: Json) -> None:
         self._places[id(resource)] = (path, container)
         for name, inner in (("contained", resource), ("entry", None)):
-            for position, part in enumerate(_list(resource.get(name))):
+            for position, part in enumerate(objects(resource.get(name))):
                 where = f"{path}.{name}[{position}]"
                 if inner is not None:
                     self._places[id(part)] = (where, resource)
@@ -138,7 +139,7 @@ class Walk:
         if depth > _MAX_DEPTH:
             raise RecursionError
         self._places.setdefault(id(resource), (path, container))
-        names = [part.get("id") for part in _list(resource.get("contained"))]
+        names = [part.get("id") for part in objects(resource.get("contained"))]
         for n, name in enumerate(names):
             if name in names[:n]:
                 what = "stands twice among the contained resources"
@@ -202,7 +203,9 @@ class Walk:
     def _children(self, value: Json, node: Node, path: str, here: _Here) -> None:
         found = items_of(value, node, path, here.add, node is here.tree.root)
         for child in node.children.values():
-            self._repeated(child, found.get(id(child), []), f"{path}.{child.name.removesuffix('[x]')}", here)
+            items = found.get(id(child))
+            if items or not child.optional:
+                self._repeated(child, items or [], f"{path}.{child.name.removesuffix('[x]')}", here)
 
     def _repeated(self, child: Node, items: list[Item], path: str, here: _Here) -> None:
         """Cardinality, slices, then each value."""
@@ -451,7 +454,3 @@ def _unshared(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _unshared(value) for key, value in node.items()}
     return [_unshared(value) for value in node] if isinstance(node, list) else node
-
-
-def _list(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -4,7 +4,7 @@
 `active` makes a lexicon of what is in use.
 """
 
-from app.terminology.importers.active import STARTER_SYSTEM, lexicon_from, load_starter, terminology_version
+from app.terminology.importers.active import STARTER_SYSTEM, lexicon_from, load_starter, renewed, terminology_version
 from app.terminology.importers.releases import (
     KINDS,
     Imported,
@@ -27,6 +27,7 @@ __all__ = [
     "list_releases",
     "load_starter",
     "remove_release",
+    "renewed",
     "terminology_version",
     "use_release",
 ]

@@ -28,24 +28,34 @@ _KINDS: dict[str, Kind | Part] = {kind.value: kind for of in (Kind, Part) for ki
 _ORDER = {kind: at for at, kind in enumerate([*(kind for kind in KINDS if kind != "index"), "index", STARTER])}
 
 _VERSION = """
-SELECT encode(sha256(convert_to(
+WITH stated AS (SELECT
     coalesce((
         SELECT string_agg(concat_ws(E'\\x1f', system, version, fingerprint), E'\\x1e' ORDER BY system COLLATE "C")
         FROM code_system_releases WHERE active
-    ), '') || E'\\x1d' || coalesce((
+    ), '') AS tables,
+    coalesce((
         SELECT string_agg(
             concat_ws(E'\\x1f', kind, code, display, coalesce(target_system, ''), coalesce(target_code, ''),
                 coalesce(target_display, '')),
             E'\\x1e' ORDER BY kind COLLATE "C", code COLLATE "C")
         FROM local_codes WHERE retired_at IS NULL
-    ), ''), 'UTF8')), 'hex')
+    ), '') AS local
+)
+SELECT encode(sha256(convert_to(tables || E'\\x1d' || local, 'UTF8')), 'hex'), encode(sha256(convert_to(tables, 'UTF8')), 'hex')
+FROM stated
 """
 
 
 def terminology_version(session: Session) -> str:
     """Of what is loaded now: 12 hex digits of the SHA-256 over the active releases (system, version, fingerprint) and the
     current local codes. One query of some milliseconds: a worker can ask between two jobs."""
-    return str(session.scalar(text(_VERSION)))[:12]
+    return _versions(session)[0]
+
+
+def _versions(session: Session) -> tuple[str, str]:
+    """(of all that is loaded, of the active releases alone)"""
+    every, tables = session.execute(text(_VERSION)).one()
+    return str(every)[:12], str(tables)[:12]
 
 
 def lexicon_from(session: Session) -> Lexicon:
@@ -54,14 +64,32 @@ def lexicon_from(session: Session) -> Lexicon:
     Raises: Unavailable when no release is active, or when they change faster than they can be read.
     """
     for _ in range(3):
-        version = terminology_version(session)
+        version, tables = before = _versions(session)
         entries = merge(_entries(session))
         local = _local(session)
         if not entries:
             raise Unavailable("no terminology is loaded; run `hyojun import-terminology starter`")
         # Another process may have made another release active meanwhile; then tables of two moments are mixed here.
-        if terminology_version(session) == version:
-            return Lexicon(entries, version, local=local)
+        if _versions(session) == before:
+            return Lexicon(entries, version, local=local, tables=tables)
+    raise Unavailable("the terminology is being changed; try again")
+
+
+def renewed(session: Session, lexicon: Lexicon) -> Lexicon:
+    """`lexicon` itself where nothing has changed since it was made; else one of what is loaded now. An edit of local codes
+    takes milliseconds: the tables, which take seconds to read, stay as they are built.
+
+    Raises: Unavailable, as `lexicon_from`.
+    """
+    for _ in range(3):
+        version, tables = before = _versions(session)
+        if version == lexicon.version:
+            return lexicon
+        if tables != lexicon.tables:
+            return lexicon_from(session)
+        local = _local(session)
+        if _versions(session) == before:
+            return lexicon.with_local(version, local)
     raise Unavailable("the terminology is being changed; try again")
 
 
@@ -136,6 +164,7 @@ def load_starter(session: Session) -> bool:
         session.add(stored)
         session.flush()
         session.execute(insert(Concept), [row | {"release_id": stored.id} for row in rows])
+        session.execute(text("ANALYZE concepts"))
     stored.state = ImportState.READY
     stored.active = True
     session.flush()

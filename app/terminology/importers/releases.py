@@ -337,6 +337,8 @@ def _store(
             progress("storing", done, total)
     # COPY began the transaction on the driver's connection; it is this one, and ends below.
     _activate(connection, list(ids.values()))
+    # Else searches are planned for the table as it was, until autovacuum comes by.
+    connection.execute(text("ANALYZE concepts"))
     connection.commit()
     log.info("terminology imported", extra={"kind": kind, "version": version, "concepts": total})
     return tuple(
