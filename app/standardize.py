@@ -127,6 +127,12 @@ def _unit(statement: Statement, issues: list[Issue]) -> str | None:
     return span.quote
 
 
+def _collected(statement: Statement, day: date, issues: list[Issue]) -> str | None:
+    """The day of a result: the note's unless another is written. None where that one cannot be computed, since the
+    note's day would make an old result a new one."""
+    return _date(statement, Field.DATE, day, issues) if Field.DATE in statement.fields else day.isoformat()
+
+
 def _date(statement: Statement, field: Field, day: date, issues: list[Issue]) -> str | None:
     span = statement.fields.get(field)
     if span is None:
@@ -198,7 +204,7 @@ def _infection(
         codings=coded.codings,
         candidates=coded.candidates,
         local=coded.local,
-        date=_date(statement, Field.DATE, day, issues) or day.isoformat(),
+        date=_collected(statement, day, issues),
         quantity=quantity,
         text_value=text,
         reference_range=_reference(statement),
@@ -235,7 +241,7 @@ def _lab(statement: Statement, day: date, lexicon: Lexicon, min_score: float, is
             _note(issues, span, IssueType.VALUE, "lab: the result is not a number or a known qualitative result")
             text = normalize.expand_name(value)
     coded = methods.fitting(Kind.LAB, coded, quantity, text, _quote(statement, Field.UNIT), lexicon)
-    collected = _date(statement, Field.DATE, day, issues) or day.isoformat()
+    collected = _collected(statement, day, issues)
     flag = _quote(statement, Field.FLAG)
     return Record(
         statement=statement,

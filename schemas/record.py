@@ -76,7 +76,7 @@ class Record(Value):
     `local`: the hospital's own code of the name, from its mapping table. `modifiers`: of a disease, in reading order;
     `codings` are then those of the base name.
     `date`: ISO 8601 YYYY, YYYY-MM or YYYY-MM-DD: onset of a condition (None if not stated), collection day of a
-    result (the note's date if not stated).
+    result (the note's date if not stated; None if the stated one cannot be computed).
     `quantity` | `text_value`: a result's value; `text_value` is the graded or qualitative result in canonical form
     (陽性 陰性 判定保留, - ± 1+ 2+ …, blood groups A B O AB).
     """
