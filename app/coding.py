@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from app.terminology.candidates import likeness, same_thing
 from app.terminology.diseases import read_disease
 from app.terminology.drugs import parse_drug
-from app.terminology.entries import ICD10, LOCAL_LAB, Entry
+from app.terminology.entries import Entry
 from app.terminology.matching import Lexicon, as_candidates
 from app.terminology.spelling import variant_key
+from schemas import systems
 from schemas.coding import Candidate, Coding
 from schemas.record import Modifier
 from schemas.statement import AllergyCategory, Assertion, Kind
@@ -61,13 +62,13 @@ def _own(kind: Kind, written: str, lexicon: Lexicon) -> _Own:
         return _Own()
     # Only laboratory results have a place for the facility's code that is the same for all facilities (JP-CLINS 1.10.0).
     local = (
-        Coding(system=LOCAL_LAB, code=row.code, display=row.display) if kind in (Kind.LAB, Kind.INFECTION) else None
+        Coding(system=systems.LOCAL_LAB, code=row.code, display=row.display) if kind in (Kind.LAB, Kind.INFECTION) else None
     )
     if row.target is None:
         return _Own(local)
     # The display decides which slice of the profile checks the code: the table's own one, where it is loaded.
     # A class of ICD-10 holds many names, and the display of one of them is not that of the class.
-    shown = lexicon.display(row.target.system, row.target.code) if row.target.system != ICD10 else None
+    shown = lexicon.display(row.target.system, row.target.code) if row.target.system != systems.ICD10 else None
     target = row.target.model_copy(update={"display": shown}) if shown else row.target
     return _Own(local, (target,), lexicon.find(target.system, target.code))
 

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from app.terminology.entries import DISEASE_EXCHANGE, DISEASE_KEY, ICD10, RECEIPT_DISEASE, YJ, Entry, starter_entries
+from app.terminology.entries import Entry, starter_entries
 from app.terminology.matching import Lexicon
 from app.terminology.merge import merge
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -44,12 +45,17 @@ def made_up(count: int) -> Iterator[Entry]:
         if number % 3:
             one, other = chance.choice(diseases), chance.choice(diseases)
             name = one[: chance.randint(2, len(one))] + other[chance.randint(0, len(other) - 2) :]
-            codes = {DISEASE_KEY: f"2{number:07}", RECEIPT_DISEASE: f"9{number:06}", DISEASE_EXCHANGE: f"{number:X}", ICD10: f"A{number % 999:03}"}
+            codes = {
+                systems.DISEASE_KEY: f"2{number:07}",
+                systems.RECEIPT_DISEASE: f"9{number:06}",
+                systems.DISEASE_EXCHANGE: f"{number:X}",
+                systems.ICD10: f"A{number % 999:03}",
+            }
             kind, facts = Kind.CONDITION, {"adoption": "1", "changed": "20250101"}
         else:
             strength = f"{chance.randint(1, 999)}mg"
             name = f"{chance.choice(drugs)}錠{strength}「{chance.choice(diseases)[:3]}」"
-            codes = {YJ: f"{number:012}"}
+            codes = {systems.YJ: f"{number:012}"}
             kind, facts = Kind.PRESCRIPTION, {"strength": strength, "form": "錠", "drug_code": f"{number:012}", "maker": "架空製薬"}
         if name not in seen:
             seen.add(name)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.fhir import relatives
+from schemas import systems
 from schemas.coding import Coding
 from schemas.note import AdmitSource, DischargeDisposition, DocumentType, EncounterClass
 from schemas.record import ModifierPosition, Record
@@ -55,26 +56,26 @@ ORDER_IN_RP = "http://jpfhir.jp/fhir/core/mhlw/IdSystem/MedicationAdministration
 UCUM = "http://unitsofmeasure.org"
 MERIT9_UNIT = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationUnitMERIT9Code"
 LOINC = "http://loinc.org"
-ICD10 = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/ICD10-2013-full"
-MEDIS_DISEASE = "http://medis.or.jp/CodeSystem/master-disease-keyNumber"
+ICD10 = systems.ICD10
+MEDIS_DISEASE = systems.DISEASE_KEY
 # 管理番号, 病名交換用コード, レセプト電算 傷病名, ICD-10: the order of JP_Condition_eCS, code.coding.
 DISEASE_ORDER = (
     MEDIS_DISEASE,
-    "http://medis.or.jp/CodeSystem/master-disease-exCode",
-    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterB-disease",
+    systems.DISEASE_EXCHANGE,
+    systems.RECEIPT_DISEASE,
     ICD10,
 )
 # 修飾語管理番号 (1..1), 修飾語交換用コード, レセプト電算 修飾語 (0..1 each) of the modifier extensions.
 MODIFIER_SYSTEMS = (
-    "http://medis.or.jp/CodeSystem/master-disease-modKeyNumber",
-    "http://medis.or.jp/CodeSystem/master-disease-modExCode",
-    "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/masterZ-disease-modifier",
+    systems.MODIFIER_KEY,
+    systems.MODIFIER_EXCHANGE,
+    systems.RECEIPT_MODIFIER,
 )
 # JP_MedicationRequest_eCS allows one coding of each of these (slices codingYJ, codingGeneralName, codingKYS).
 SINGLE_DRUG_SYSTEMS = frozenset(
     {
-        "http://capstandard.jp/iyaku.info/CodeSystem/YJ-code",
-        "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationGeneralOrderCode",
+        systems.YJ,
+        systems.GENERAL_NAME,
         "http://capstandard.jp/CodeSystem/KikakubetsuYakuzaiSeibun",
     }
 )
@@ -88,26 +89,22 @@ CLINS_FLAG = "http://jpfhir.jp/fhir/clins/CodeSystem/JP_ehrshrs_indication"
 """LTS, UNINFORMED, UNDELIVERED in meta.tag."""
 INSTITUTION_VALUE = re.compile(r"[0-4][0-9][1-3][0-9]{7}")
 """医療機関番号 (R9012)."""
-USAGE_EPRESCRIPTION = "http://jpfhir.jp/fhir/core/mhlw/CodeSystem/MedicationUsage_ePrescription"
-USAGE_JAMI = "http://jami.jp/CodeSystem/MedicationUsage"
+USAGE_EPRESCRIPTION = systems.USAGE
+USAGE_JAMI = systems.USAGE_JAMI
 _CLINS_SYSTEM = "http://jpfhir.jp/fhir/clins/CodeSystem/"
 LOCAL_LAB = f"{_CLINS_SYSTEM}JP_CLINS_ObsLabResult_LocalCode_CS"
 LOCAL_LAB_CODE = re.compile(r"HYJ-[0-9a-f]{16}")
 """Ours, for an item that the hospital's table does not have."""
 HOSPITAL_LAB_CODE = re.compile(r"[A-Za-z0-9_-]+")
 """What JP-CLINS 1.10.0 allows as a facility's own item code (ObsLabResult notes, local code)."""
-GENERAL_LAB = "http://medis.or.jp/CodeSystem/master-JLAC10-17digits"
+GENERAL_LAB = systems.JLAC10
 _SHARED_LAB = f"{_CLINS_SYSTEM}%s/JP_CLINS_ObsLabResult_%sLabo_CS"
 CORE_LAB = frozenset(_SHARED_LAB % (table, "Core") for table in ("JLAC10", "JLAC11"))
 INFECTION_LAB = frozenset(_SHARED_LAB % (table, "Infection") for table in ("JLAC10", "JLAC11"))
 _JLAC10 = frozenset({GENERAL_LAB} | {system for system in CORE_LAB | INFECTION_LAB if "/JLAC10/" in system})
 STANDARD_LAB = frozenset({GENERAL_LAB} | CORE_LAB | INFECTION_LAB)
 """Systems of the standard codes of laboratory items; an item with none of them is 未標準化."""
-_JFAGY_FOOD = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyFoodAllergen_CS"
-_JFAGY_OTHER = "http://jpfhir.jp/fhir/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
-_JFAGY_DRUG = "http://jpfhir.jp/fhir/core/CodeSystem/YCM/JP_JfagyMedicationAllergen_CS"
-_JFAGY_INGREDIENT = "http://jpfhir.jp/fhir/core/CodeSystem/GCM/JP_JfagyMedicationAllergen_CS"
-JFAGY = frozenset({_JFAGY_FOOD, _JFAGY_OTHER, _JFAGY_DRUG, _JFAGY_INGREDIENT})
+JFAGY = frozenset({systems.JFAGY_FOOD, systems.JFAGY_OTHER, systems.JFAGY_PRODUCT, systems.JFAGY_INGREDIENT})
 
 
 def _coding(system: str, code: str, display: str) -> Coding:
@@ -130,10 +127,10 @@ UNCODED_DRUG = _coding("http://jpfhir.jp/fhir/eCS/CodeSystem/MedicationCodeNocod
 UNCODED_USAGE = _coding(
     "http://jpfhir.jp/fhir/clins/CodeSystem/JP_CLINS_MedicationUsage_Uncoded_CS", "0X0XXXXXXXXX0000", "ダミー用法コード"
 )
-_NON_FOOD = _coding(_JFAGY_OTHER, "D9N000000000", "非食品・非医薬品ダミーコード")
+_NON_FOOD = _coding(systems.JFAGY_OTHER, "D9N000000000", "非食品・非医薬品ダミーコード")
 UNCODED_ALLERGEN = {
-    AllergyCategory.MEDICATION: _coding(_JFAGY_DRUG, "D9M000000000", "医薬品ダミーコード"),
-    AllergyCategory.FOOD: _coding(_JFAGY_FOOD, "D9F000000000", "食品ダミーコード"),
+    AllergyCategory.MEDICATION: _coding(systems.JFAGY_PRODUCT, "D9M000000000", "医薬品ダミーコード"),
+    AllergyCategory.FOOD: _coding(systems.JFAGY_FOOD, "D9F000000000", "食品ダミーコード"),
     AllergyCategory.ENVIRONMENT: _NON_FOOD,
     AllergyCategory.OTHER: _NON_FOOD,
 }

@@ -16,9 +16,9 @@ from sqlalchemy import RowMapping, select, text
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInput, NotFound
-from app.terminology.entries import JFAGY_INGREDIENT, JFAGY_PRODUCT, YJ
 from app.terminology.spelling import key
 from models import CodeSystemRelease, ImportState
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -176,14 +176,14 @@ def _medication_allergens(session: Session, keys: Iterable[Key]) -> dict[Key, Co
     """
     found: dict[Key, Coding] = {}
     keys = list(keys)
-    products = {one: (YJ, one[1][3:]) for one in keys if one[0] == JFAGY_PRODUCT and one[1].startswith("YCM")}
+    products = {one: (systems.YJ, one[1][3:]) for one in keys if one[0] == systems.JFAGY_PRODUCT and one[1].startswith("YCM")}
     known = find_all(session, products.values()) if products else {}
     for one, product in products.items():
         for coding in known.get(product, ())[:1]:
             found[one] = coding.model_copy(update={"system": one[0], "code": one[1]})
     for one in keys:
-        if one[0] == JFAGY_INGREDIENT and _GCM.fullmatch(one[1]):
-            values = {"code": one[1][3:12] + "%", "wanted": json.dumps([{"system": YJ}])}
+        if one[0] == systems.JFAGY_INGREDIENT and _GCM.fullmatch(one[1]):
+            values = {"code": one[1][3:12] + "%", "wanted": json.dumps([{"system": systems.YJ}])}
             row = session.execute(text(_INGREDIENT), values).mappings().one_or_none()
             if row is not None:
                 display = f"【成分名】{row['ingredient']}"

@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from app.terminology.entries import ICD10, Entry, Part
+from app.terminology.entries import Entry, Part
 from app.terminology.matching import Lexicon
 from app.terminology.spelling import variant_key
+from schemas import systems
 from schemas.coding import Coding
 from schemas.record import Modifier, ModifierPosition
 from schemas.statement import Assertion, Kind
@@ -69,13 +70,13 @@ def read_disease(written: str, lexicon: Lexicon) -> Disease | None:
     modifiers, codings = found
     if entry is not None:
         # 乳癌術後 has a class of ICD-10 of its own, and in the disease master only 乳癌 and の術後.
-        codings = tuple(c for c in codings if c.system != ICD10) + entry.codings
+        codings = tuple(c for c in codings if c.system != systems.ICD10) + entry.codings
     return Disease(display, codings, modifiers, assertion)
 
 
 def _has_code(entry: Entry) -> bool:
     """A code of the disease itself, not only its class."""
-    return any(system != ICD10 for system, *_ in entry.packed_codings)
+    return any(system != systems.ICD10 for system, *_ in entry.packed_codings)
 
 
 def _without_remark(written: str) -> tuple[str, Assertion | None]:
@@ -123,10 +124,10 @@ def _split(name: str, lexicon: Lexicon) -> tuple[tuple[Modifier, ...], tuple[Cod
                 for text, entry in before + after
             )
             # ICD-10 has classes of its own for acute, congenital, multiple …: the base's class would be another one.
-            kept = tuple(c for c in base.codings if c.system != ICD10 or neutral)
+            kept = tuple(c for c in base.codings if c.system != systems.ICD10 or neutral)
             if _has_code(base):
                 # 左乳癌術後 has the class of 乳癌術後 and the codes of 左, 乳癌 and の術後, as 乳癌術後 has.
-                return modifiers, tuple(c for c in kept if c.system != ICD10) + classed[1] if classed else kept
+                return modifiers, tuple(c for c in kept if c.system != systems.ICD10) + classed[1] if classed else kept
             classed = classed or (modifiers, kept)
     return classed
 

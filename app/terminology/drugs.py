@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.terminology.entries import GENERAL_NAME, HOT9, JFAGY_INGREDIENT, JFAGY_PRODUCT, STARTER_TABLE, YJ, Entry
+from app.terminology.entries import STARTER_TABLE, Entry
 from app.terminology.spelling import key, variant_key
+from schemas import systems
 from schemas.coding import Candidate, Coding
 
 # Forms by their other spellings; a form is found by its longest spelling.
@@ -128,7 +129,7 @@ class DrugTable:
         # HOT codes; all products of an ingredient are in the price list, too.
         self._all_brands = self._all_products = False
         for entry in entries:
-            product, general = entry.code(YJ), entry.code(GENERAL_NAME)
+            product, general = entry.code(systems.YJ), entry.code(systems.GENERAL_NAME)
             # 12 characters of a product listed under a common name: they give the ingredient's nine, but no YJ code.
             code = product or entry.fact("drug_code")
             if not code and not general:
@@ -143,7 +144,7 @@ class DrugTable:
             if code:
                 if entry.fact(STARTER_TABLE[0]) != STARTER_TABLE[1]:
                     self._all_products = True
-                    self._all_brands = self._all_brands or entry.packed_codings[0][0] in (YJ, HOT9)
+                    self._all_brands = self._all_brands or entry.packed_codings[0][0] in (systems.YJ, systems.HOT9)
                 ingredient = self._ingredient(variant_key(entry.fact("ingredient"))) or variant_key(entry.fact("ingredient"))
                 if ingredient:
                     self._of_ingredient.setdefault(ingredient, []).append(made)
@@ -166,24 +167,24 @@ class DrugTable:
         if len({product.code for product in fitting}) == 1 and (
             self._sure(name, fitting[0]) or (not ingredient and key(written) == key(fitting[0].entry.display))
         ):
-            return Drug(_only(fitting[0].entry, YJ), known=True)
+            return Drug(_only(fitting[0].entry, systems.YJ), known=True)
         if not fitting and not name.maker:
             general = [one for one in self._general.get(ingredient or name.stem, ()) if _fits(name, one)]
-            codes = {one.entry.code(GENERAL_NAME) for one in general}
+            codes = {one.entry.code(systems.GENERAL_NAME) for one in general}
             if len(codes) == 1 and not bare:
-                return Drug(_only(general[0].entry, GENERAL_NAME), known=True)
+                return Drug(_only(general[0].entry, systems.GENERAL_NAME), known=True)
             if general:
-                return Drug((), _candidates(general, GENERAL_NAME, _SEVERAL_GENERAL), True)
+                return Drug((), _candidates(general, systems.GENERAL_NAME, _SEVERAL_GENERAL), True)
         if fitting:
             one = len({product.code for product in fitting}) == 1
-            return Drug((), _candidates(fitting, YJ, _UNSTATED if one else _SEVERAL), known)
+            return Drug((), _candidates(fitting, systems.YJ, _UNSTATED if one else _SEVERAL), known)
         if same:
-            return Drug((), _candidates(same, YJ, _OTHER), known)
+            return Drug((), _candidates(same, systems.YJ, _OTHER), known)
         drug = self._drug(name.stem)
         others = self._of_ingredient.get(variant_key(drug.fact("ingredient")), ()) if drug else ()
         if others:
             ranked = sorted(others, key=lambda one: not _fits_parts(name, one))
-            return Drug((), _candidates(ranked, YJ, _INGREDIENT), known)
+            return Drug((), _candidates(ranked, systems.YJ, _INGREDIENT), known)
         return Drug(known=known)
 
     def products(self, written: str) -> list[str]:
@@ -205,9 +206,9 @@ class DrugTable:
         ingredient's (GCM) when all products of the name share nine characters; else candidates."""
         name = parse_drug(written)
         read = self.read(written)
-        if read.codings and read.codings[0].system == YJ:
+        if read.codings and read.codings[0].system == systems.YJ:
             coding = read.codings[0]
-            product = Coding(system=JFAGY_PRODUCT, code=f"YCM{coding.code}", display=coding.display, version=coding.version)
+            product = Coding(system=systems.JFAGY_PRODUCT, code=f"YCM{coding.code}", display=coding.display, version=coding.version)
             return Drug((product,), known=True)
         ingredient = self._ingredient(name.stem)
         named: list[_Product] = []
@@ -218,11 +219,11 @@ class DrugTable:
         prefixes = {product.code[:9] for product in named}
         code = f"GCM{prefixes.pop()}ZZZ" if len(prefixes) == 1 else ""
         if shown := self.ingredient_display(code):
-            return Drug((Coding(system=JFAGY_INGREDIENT, code=code, display=shown),), known=True)
-        seen = [candidate for candidate in read.candidates if candidate.coding.system == YJ]
+            return Drug((Coding(system=systems.JFAGY_INGREDIENT, code=code, display=shown),), known=True)
+        seen = [candidate for candidate in read.candidates if candidate.coding.system == systems.YJ]
         offered = tuple(
             Candidate(
-                coding=Coding(system=JFAGY_PRODUCT, code=f"YCM{one.coding.code}", display=one.coding.display),
+                coding=Coding(system=systems.JFAGY_PRODUCT, code=f"YCM{one.coding.code}", display=one.coding.display),
                 score=one.score,
                 reason=one.reason,
             )

@@ -12,36 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from app.errors import InvalidInput
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
 STARTER = Path(__file__).parent / "starter"
 
-# Canonical URIs: JP-CLINS 1.10.0 and JP Core 1.1.2-clins (code system tables of the implementation guides).
-_JP = "http://jpfhir.jp/fhir"
-ICD10 = f"{_JP}/core/mhlw/CodeSystem/ICD10-2013-full"
-DISEASE_KEY = "http://medis.or.jp/CodeSystem/master-disease-keyNumber"
-DISEASE_EXCHANGE = "http://medis.or.jp/CodeSystem/master-disease-exCode"
-RECEIPT_DISEASE = f"{_JP}/core/mhlw/CodeSystem/masterB-disease"
-MODIFIER_KEY = "http://medis.or.jp/CodeSystem/master-disease-modKeyNumber"
-MODIFIER_EXCHANGE = "http://medis.or.jp/CodeSystem/master-disease-modExCode"
-RECEIPT_MODIFIER = f"{_JP}/core/mhlw/CodeSystem/masterZ-disease-modifier"
-YJ = "http://capstandard.jp/iyaku.info/CodeSystem/YJ-code"
-GENERAL_NAME = f"{_JP}/core/mhlw/CodeSystem/MedicationGeneralOrderCode"
-HOT9 = "http://medis.or.jp/CodeSystem/master-HOT9"
-JLAC10 = "http://medis.or.jp/CodeSystem/master-JLAC10-17digits"
-CORE_LAB = f"{_JP}/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_CoreLabo_CS"
-CORE_LAB_11 = f"{_JP}/clins/CodeSystem/JLAC11/JP_CLINS_ObsLabResult_CoreLabo_CS"
-INFECTION_LAB = f"{_JP}/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_InfectionLabo_CS"
-INFECTION_LAB_11 = f"{_JP}/clins/CodeSystem/JLAC11/JP_CLINS_ObsLabResult_InfectionLabo_CS"
-LOCAL_LAB = f"{_JP}/clins/CodeSystem/JP_CLINS_ObsLabResult_LocalCode_CS"
-JFAGY_FOOD = f"{_JP}/core/CodeSystem/JP_JfagyFoodAllergen_CS"
-JFAGY_OTHER = f"{_JP}/core/CodeSystem/JP_JfagyNonFoodNonMedicationAllergen_CS"
-JFAGY_PRODUCT = f"{_JP}/core/CodeSystem/YCM/JP_JfagyMedicationAllergen_CS"
-JFAGY_INGREDIENT = f"{_JP}/core/CodeSystem/GCM/JP_JfagyMedicationAllergen_CS"
-DEPARTMENT = "http://jami.jp/SS-MIX2/CodeSystem/ClinicalDepartment"
-USAGE = f"{_JP}/core/mhlw/CodeSystem/MedicationUsage_ePrescription"
-USAGE_JAMI = "http://jami.jp/CodeSystem/MedicationUsage"
 # The starter's rows carry this property, so that `merge` knows them among the rows of official masters.
 STARTER_TABLE = ("table", "starter")
 
@@ -193,14 +169,14 @@ def _entry(
 
 def _coded(name: str, **codes: str) -> list[Coding]:
     """Codings of `name` for the codes that are there, by the name of their constant."""
-    systems = {
-        "receipt": RECEIPT_DISEASE,
-        "icd10": ICD10,
-        "key_number": MODIFIER_KEY,
-        "exchange": MODIFIER_EXCHANGE,
-        "modifier": RECEIPT_MODIFIER,
+    by_name = {
+        "receipt": systems.RECEIPT_DISEASE,
+        "icd10": systems.ICD10,
+        "key_number": systems.MODIFIER_KEY,
+        "exchange": systems.MODIFIER_EXCHANGE,
+        "modifier": systems.RECEIPT_MODIFIER,
     }
-    return [Coding(system=systems[which], code=code, display=name) for which, code in codes.items() if code]
+    return [Coding(system=by_name[which], code=code, display=name) for which, code in codes.items() if code]
 
 
 def _diseases() -> Iterator[Entry]:
@@ -234,11 +210,11 @@ def _drugs() -> Iterator[Entry]:
         facts = {"ingredient": row["ingredient"], "class": row["class"], "brands": row["brands"]}
         yield _entry(Kind.PRESCRIPTION, names, (), facts)
     for row in _rows("drug_products.tsv", "name", "code", "ingredient", "strength", "form", "unit"):
-        coding = Coding(system=YJ, code=row["code"], display=row["name"])
+        coding = Coding(system=systems.YJ, code=row["code"], display=row["name"])
         facts = {key: row[key] for key in ("ingredient", "strength", "form", "unit")}
         yield _entry(Kind.PRESCRIPTION, (row["name"],), (coding,), facts)
     for row in _rows("brand_products.tsv", "name", "code", "ingredient", "strength"):
-        coding = Coding(system=YJ, code=row["code"], display=row["name"])
+        coding = Coding(system=systems.YJ, code=row["code"], display=row["name"])
         facts = {key: row[key] for key in ("ingredient", "strength")} | {"unmarked": "true"}
         yield _entry(Kind.PRESCRIPTION, (row["name"],), (coding,), facts)
 
@@ -247,7 +223,7 @@ def _lab_items() -> Iterator[Entry]:
     for row in _rows("lab_items.tsv", "name", "core", "code", "display", "specimen", "units", "kind", "synonyms"):
         codings: tuple[Coding, ...] = ()
         if row["code"]:
-            system = CORE_LAB if row["core"] else JLAC10
+            system = systems.CORE_LAB if row["core"] else systems.JLAC10
             codings = (Coding(system=system, code=row["code"], display=row["core"] or row["display"]),)
         facts = {key: row[key] for key in ("core", "specimen", "units", "kind", "name_ja")}
         yield _entry(Kind.LAB, _split(row["name"], row["synonyms"]), codings, facts)
@@ -255,7 +231,7 @@ def _lab_items() -> Iterator[Entry]:
 
 def _infections() -> Iterator[Entry]:
     for row in _rows("infections.tsv", "display", "code", "group", "kind", "specimen", "units", "names"):
-        coding = Coding(system=INFECTION_LAB, code=row["code"], display=row["display"])
+        coding = Coding(system=systems.INFECTION_LAB, code=row["code"], display=row["display"])
         facts = {key: row[key] for key in ("group", "kind", "specimen", "units")}
         yield _entry(Kind.INFECTION, _split(row["names"], row["display"]), (coding,), facts, display=row["display"])
 
@@ -264,7 +240,7 @@ def _allergens() -> Iterator[Entry]:
     for row in _rows("allergens.tsv", "name", "category", "code", "display", "synonyms"):
         codings: tuple[Coding, ...] = ()
         if row["code"]:
-            system = JFAGY_FOOD if row["code"].startswith("J9F") else JFAGY_OTHER
+            system = systems.JFAGY_FOOD if row["code"].startswith("J9F") else systems.JFAGY_OTHER
             codings = (Coding(system=system, code=row["code"], display=row["display"]),)
         yield _entry(Kind.ALLERGY, _split(row["name"], row["synonyms"]), codings, {"category": row["category"]})
 
@@ -276,11 +252,11 @@ def _ambiguous() -> Iterator[Entry]:
 
 def _departments() -> Iterator[Entry]:
     for row in _rows("departments.tsv", "code", "name", "synonyms"):
-        coding = Coding(system=DEPARTMENT, code=row["code"], display=row["name"])
+        coding = Coding(system=systems.DEPARTMENT, code=row["code"], display=row["name"])
         yield _entry(Part.DEPARTMENT, _split(row["name"], row["synonyms"]), (coding,), {})
 
 
 def _usages() -> Iterator[Entry]:
     for row in _rows("usages.tsv", "code", "display", "key"):
-        codings = [Coding(system=system, code=row["code"], display=row["display"]) for system in (USAGE, USAGE_JAMI)]
+        codings = [Coding(system=system, code=row["code"], display=row["display"]) for system in (systems.USAGE, systems.USAGE_JAMI)]
         yield _entry(Part.USAGE, (row["display"],), codings, {"key": row["key"]})

@@ -21,27 +21,9 @@ from sqlalchemy.orm import Session
 
 from app.errors import InvalidInput, TooLong
 from app.terminology import browse
-from app.terminology.entries import (
-    CORE_LAB,
-    CORE_LAB_11,
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    GENERAL_NAME,
-    ICD10,
-    INFECTION_LAB,
-    INFECTION_LAB_11,
-    JFAGY_FOOD,
-    JFAGY_INGREDIENT,
-    JFAGY_OTHER,
-    JFAGY_PRODUCT,
-    JLAC10,
-    LOCAL_LAB,
-    RECEIPT_DISEASE,
-    YJ,
-    LocalEntry,
-)  # fmt: skip
-from app.terminology.importers.systems import HOT7, HOT9
+from app.terminology.entries import LocalEntry
 from models import LocalCode
+from schemas import systems
 from schemas.coding import Coding
 from schemas.issue import Severity
 from schemas.statement import Kind
@@ -59,14 +41,14 @@ _KINDS = {
     **{kind.value: kind for kind in Kind},
 }  # fmt: skip
 _LAB_KINDS = (Kind.LAB, Kind.INFECTION)
-_LABS = (CORE_LAB, CORE_LAB_11, INFECTION_LAB, INFECTION_LAB_11, JLAC10)
+_LABS = (systems.CORE_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11, systems.JLAC10)
 TARGET_SYSTEMS: dict[Kind, tuple[str, ...]] = {
-    Kind.CONDITION: (DISEASE_KEY, DISEASE_EXCHANGE, RECEIPT_DISEASE, ICD10),
+    Kind.CONDITION: (systems.DISEASE_KEY, systems.DISEASE_EXCHANGE, systems.RECEIPT_DISEASE, systems.ICD10),
     # AllergyIntolerance.code of JP-CLINS is bound to JFAGY, coding by coding.
-    Kind.ALLERGY: (JFAGY_FOOD, JFAGY_OTHER, JFAGY_PRODUCT, JFAGY_INGREDIENT),
+    Kind.ALLERGY: (systems.JFAGY_FOOD, systems.JFAGY_OTHER, systems.JFAGY_PRODUCT, systems.JFAGY_INGREDIENT),
     Kind.LAB: _LABS,
     Kind.INFECTION: _LABS,
-    Kind.PRESCRIPTION: (YJ, HOT9, HOT7, GENERAL_NAME),
+    Kind.PRESCRIPTION: (systems.YJ, systems.HOT9, systems.HOT7, systems.GENERAL_NAME),
 }
 
 # FHIR R4 `code`: no white space at either end, single spaces inside.
@@ -117,7 +99,7 @@ class Report:
 def local_system(kind: Kind, institution_number: str | None = None) -> str:
     """The URI of the hospital's own codes of a kind. `institution_number`: ten digits, for the system of drug codes."""
     if kind in _LAB_KINDS:
-        return LOCAL_LAB
+        return systems.LOCAL_LAB
     if kind is Kind.PRESCRIPTION and institution_number:
         return f"http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/1{institution_number}"
     return f"urn:hyojun:local:{kind}"

@@ -14,20 +14,10 @@ from typing import TypeAlias
 
 from app.terminology.candidates import TrigramIndex
 from app.terminology.drugs import DrugTable
-from app.terminology.entries import (
-    CORE_LAB,
-    CORE_LAB_11,
-    INFECTION_LAB,
-    INFECTION_LAB_11,
-    JFAGY_INGREDIENT,
-    JFAGY_PRODUCT,
-    YJ,
-    Entry,
-    LocalEntry,
-    Part,
-)
+from app.terminology.entries import Entry, LocalEntry, Part
 from app.terminology.mentions import Marker, Mention
 from app.terminology.spelling import key, variant_key
+from schemas import systems
 from schemas.coding import Candidate, Coding
 from schemas.statement import Kind
 
@@ -143,17 +133,17 @@ class Lexicon:
         entry = self.find(system, code)
         if entry is not None:
             return next(shown for held, one, shown, _ in entry.packed_codings if held == system and one == code)
-        if system == JFAGY_PRODUCT and code.startswith("YCM"):
-            return self.display(YJ, code.removeprefix("YCM"))
-        return self.drugs.ingredient_display(code) if system == JFAGY_INGREDIENT else None
+        if system == systems.JFAGY_PRODUCT and code.startswith("YCM"):
+            return self.display(systems.YJ, code.removeprefix("YCM"))
+        return self.drugs.ingredient_display(code) if system == systems.JFAGY_INGREDIENT else None
 
     @cached_property
     def lab_displays(self) -> Mapping[tuple[str, str], str]:
         """Every code of the items that JP-CLINS names (43 core items, 5 infections) with its FHIR識別名."""
-        systems = (CORE_LAB, CORE_LAB_11, INFECTION_LAB, INFECTION_LAB_11)
+        shared = (systems.CORE_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11)
         return {
             (system, code): shown
-            for of_system in systems
+            for of_system in shared
             for entry in self._by_code.get(of_system, {}).values()
             for system, code, shown, _ in entry.packed_codings
             if system == of_system

@@ -10,29 +10,9 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from app.terminology.entries import (
-    CORE_LAB,
-    CORE_LAB_11,
-    DEPARTMENT,
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    INFECTION_LAB,
-    INFECTION_LAB_11,
-    JFAGY_FOOD,
-    JFAGY_OTHER,
-    JLAC10,
-    MODIFIER_EXCHANGE,
-    MODIFIER_KEY,
-    RECEIPT_DISEASE,
-    RECEIPT_MODIFIER,
-    STARTER_TABLE,
-    USAGE,
-    USAGE_JAMI,
-    YJ,
-    Entry,
-    Part,
-)
+from app.terminology.entries import STARTER_TABLE, Entry, Part
 from app.terminology.spelling import key, variant_key
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -40,8 +20,10 @@ log = logging.getLogger(__name__)
 
 # Systems in which one code is one concept. ICD-10 classes, general names and price list codes hold several each.
 IDENTITY = frozenset({
-    DISEASE_KEY, DISEASE_EXCHANGE, RECEIPT_DISEASE, MODIFIER_KEY, MODIFIER_EXCHANGE, RECEIPT_MODIFIER, YJ, JLAC10,
-    CORE_LAB, CORE_LAB_11, INFECTION_LAB, INFECTION_LAB_11, JFAGY_FOOD, JFAGY_OTHER, DEPARTMENT, USAGE, USAGE_JAMI,
+    systems.DISEASE_KEY, systems.DISEASE_EXCHANGE, systems.RECEIPT_DISEASE, systems.MODIFIER_KEY,
+    systems.MODIFIER_EXCHANGE, systems.RECEIPT_MODIFIER, systems.YJ, systems.JLAC10, systems.CORE_LAB,
+    systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11, systems.JFAGY_FOOD, systems.JFAGY_OTHER,
+    systems.DEPARTMENT, systems.USAGE, systems.USAGE_JAMI,
 })  # fmt: skip
 # Kinds whose full names are terms: there an equal display is the same concept, and an official term keeps its meaning
 # against a synonym of the starter. A test or a drug goes by names that several codes share.
@@ -192,5 +174,5 @@ def _says_method(entry: Entry) -> bool:
     """Does a laboratory code say how the test was done? Characters 13 to 15 of JLAC10 and JLAC11; 999 and 000 are others."""
     if entry.kind not in (Kind.LAB, Kind.INFECTION):
         return False
-    other = {CORE_LAB_11: "000", INFECTION_LAB_11: "000"}
+    other = {systems.CORE_LAB_11: "000", systems.INFECTION_LAB_11: "000"}
     return any(code[12:15] != other.get(system, "999") for system, code, _, _ in entry.packed_codings)

@@ -19,9 +19,9 @@ from app.errors import InvalidInput, Unavailable
 from app.fhir import check, codes, loads
 from app.fhir.profiles import Profiles
 from app.terminology import browse
-from app.terminology.entries import CORE_LAB, CORE_LAB_11, INFECTION_LAB, INFECTION_LAB_11
 from app.web.outcome import malformed
 from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, json_body
+from schemas import systems
 from schemas.issue import Issue, IssueType, Severity
 
 Json = dict[str, Any]
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 MODES = ("create", "update", "delete", "profile")
 MAX_ISSUES = 1000
 """Issues of one answer; those beyond it are counted."""
-_SHARED_LAB = (CORE_LAB, CORE_LAB_11, INFECTION_LAB, INFECTION_LAB_11)
+_SHARED_LAB = (systems.CORE_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11)
 """Systems whose displays are the FHIR識別名 of the items, which JP-CLINS asks for to the letter."""
 # What a place may look like to stand in `expression`, a FHIRPath: others come from keys that are no element names.
 _PATH = re.compile(r"[A-Z][A-Za-z]*(\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])*")

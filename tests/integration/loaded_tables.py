@@ -6,9 +6,9 @@ from typing import Any
 from sqlalchemy import insert, update
 
 from app.db import Database
-from app.terminology.entries import CORE_LAB, DISEASE_KEY, ICD10, INFECTION_LAB, JFAGY_FOOD, JLAC10, YJ
 from app.terminology.spelling import key
 from models import CodeSystemRelease, Concept, ImportState
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -63,7 +63,7 @@ def load_all(database: Database) -> None:
     """Diseases, shared tests, infections, JLAC10, food allergens; products with YJ codes inside another table."""
 
     def disease(code: str, name: str, icd: str, kana: str, *names: str, **facts: str) -> dict[str, Any]:
-        codings = ((DISEASE_KEY, code, name), (ICD10, icd, name))
+        codings = ((systems.DISEASE_KEY, code, name), (systems.ICD10, icd, name))
         return concept(Kind.CONDITION, code, name, *codings, names=names, kana=kana, **facts)
 
     diseases = [
@@ -74,20 +74,20 @@ def load_all(database: Database) -> None:
         disease("20050005", "２型糖尿病性腎症", "E112", "ニガタトウニョウビョウセイジンショウ"),
         disease("20050006", "糖尿病", "E119", "トウニョウビョウ", retired="true", successor="20050004"),
     ]
-    load(database, DISEASE_KEY, "5.17", diseases)
+    load(database, systems.DISEASE_KEY, "5.17", diseases)
 
     def own(kind: Kind, system: str, code: str, display: str) -> dict[str, Any]:
         return concept(kind, code, display, (system, code, display))
 
-    load(database, CORE_LAB, "1.10.0", [own(Kind.LAB, CORE_LAB, TP, "TP"), own(Kind.LAB, CORE_LAB, CRP, "CRP")])
-    load(database, INFECTION_LAB, "1.10.0", [own(Kind.INFECTION, INFECTION_LAB, HBS, "HBs抗原-定性")])
+    load(database, systems.CORE_LAB, "1.10.0", [own(Kind.LAB, systems.CORE_LAB, TP, "TP"), own(Kind.LAB, systems.CORE_LAB, CRP, "CRP")])
+    load(database, systems.INFECTION_LAB, "1.10.0", [own(Kind.INFECTION, systems.INFECTION_LAB, HBS, "HBs抗原-定性")])
     load(
-        database, JLAC10, "2022-09", [own(Kind.LAB, JLAC10, TP, "総蛋白_血清"), own(Kind.LAB, JLAC10, CRP, "CRP_血清")]
+        database, systems.JLAC10, "2022-09", [own(Kind.LAB, systems.JLAC10, TP, "総蛋白_血清"), own(Kind.LAB, systems.JLAC10, CRP, "CRP_血清")]
     )
-    load(database, JFAGY_FOOD, "20250401", [own(Kind.ALLERGY, JFAGY_FOOD, "J9FC11000000", "鶏卵")])
+    load(database, systems.JFAGY_FOOD, "20250401", [own(Kind.ALLERGY, systems.JFAGY_FOOD, "J9FC11000000", "鶏卵")])
     product = "アムロジピン錠5mg「検査」"
     facts = {"ingredient": "アムロジピンベシル酸塩", "form": "錠"}
     load(database, PRICE_LIST, "20250401", [
-        concept(Kind.PRESCRIPTION, AMLODIPINE, product, (YJ, AMLODIPINE, product), **facts),
+        concept(Kind.PRESCRIPTION, AMLODIPINE, product, (systems.YJ, AMLODIPINE, product), **facts),
         concept(Kind.PRESCRIPTION, "2171022F1000", "【局】アムロジピン錠5mg"),
     ])  # fmt: skip

@@ -16,18 +16,7 @@ from typer.testing import CliRunner
 
 from app.db import Database, libpq_url
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
-from app.terminology.entries import (
-    CORE_LAB,
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    JFAGY_FOOD,
-    JFAGY_OTHER,
-    RECEIPT_DISEASE,
-    YJ,
-    Part,
-    starter_entries,
-    starter_version,
-)
+from app.terminology.entries import Part, starter_entries, starter_version
 from app.terminology.importers import (
     KINDS,
     STARTER_SYSTEM,
@@ -44,6 +33,7 @@ from app.terminology.importers import (
 from app.terminology.importers.releases import IMPORT_LOCK
 from app.terminology.matching import Lexicon
 from models import CodeSystemRelease, Concept, ImportState, LocalCode
+from schemas import systems
 from schemas.statement import Kind
 
 TODAY = date(2025, 9, 1)
@@ -190,10 +180,10 @@ def test_a_disease_is_one_entry_of_all_its_masters(fresh_database: Database, tmp
     entry = lexicon.lookup(Kind.CONDITION, "甲乙性炎症")  # a synonym that only the index has
     assert entry is not None and entry is lexicon.lookup(Kind.CONDITION, "甲乙炎")
     assert entry.display == "甲乙炎" and entry.codings[0].version == "5.99"
-    assert entry.code(DISEASE_KEY) == "29000001" and entry.code(RECEIPT_DISEASE) == "9900001"
+    assert entry.code(systems.DISEASE_KEY) == "29000001" and entry.code(systems.RECEIPT_DISEASE) == "9900001"
     # A withdrawn name leads to the code that took its place, and its own code is used no more.
     assert lexicon.lookup(Kind.CONDITION, "旧甲乙炎") is entry is lexicon.lookup(Kind.CONDITION, "乙甲炎")
-    assert not lexicon.holds(DISEASE_KEY, "29000003") and not lexicon.holds(RECEIPT_DISEASE, "9900003")
+    assert not lexicon.holds(systems.DISEASE_KEY, "29000003") and not lexicon.holds(systems.RECEIPT_DISEASE, "9900003")
     assert lexicon.lookup(Kind.CONDITION, "未コード化傷病名") is None
     modifier = lexicon.lookup(Part.MODIFIER, "の乙後")
     assert modifier is not None and modifier.fact("position") == "postfix"
@@ -206,12 +196,12 @@ def test_the_index_makes_one_concept_of_the_names_of_a_code(fresh_database: Data
     assert [(code, properties["names"]) for code, properties in rows] == [
         ("X001", ["甲乙性炎症", "甲乙炎"]), ("Y001", ["甲性"]),
     ]  # fmt: skip
-    assert [coding["system"] for coding in rows[0][1]["codings"]] == [DISEASE_EXCHANGE]
+    assert [coding["system"] for coding in rows[0][1]["codings"]] == [systems.DISEASE_EXCHANGE]
 
 
 def test_a_file_with_two_tables_makes_two_releases(fresh_database: Database, tmp_path: Path) -> None:
     report = run(fresh_database, "jfagy", file(tmp_path, "jfagy"))
-    assert {release.system: release.concepts for release in report.releases} == {JFAGY_FOOD: 3, JFAGY_OTHER: 1}
+    assert {release.system: release.concepts for release in report.releases} == {systems.JFAGY_FOOD: 3, systems.JFAGY_OTHER: 1}
     assert [release.retired for release in report.releases] == [1, 0]
     assert sum(report.skipped.values()) == 1
 
@@ -232,7 +222,7 @@ def test_packages_of_one_drug_are_one_concept(fresh_database: Database, tmp_path
     report = run(fresh_database, "hot", file(tmp_path, "hot"))
     assert report.releases[0].concepts == 2 and report.skipped == {"code that stood above": 1}
     with fresh_database.session_scope() as session:
-        assert lexicon_from(session).holds(YJ, "9999001F1048")
+        assert lexicon_from(session).holds(systems.YJ, "9999001F1048")
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -276,7 +266,7 @@ def test_a_release_that_shrinks_is_held_up(fresh_database: Database, tmp_path: P
     path = file(tmp_path, "codesystem", smaller, "b.json")
     refused(fresh_database, "codesystem", path, "1 concepts of .*the active release 9.9.0 has 2.*--force", force=False)
     assert run(fresh_database, "codesystem", path).releases[0].concepts == 1
-    assert active(fresh_database) == {CORE_LAB: "9.9.1"}
+    assert active(fresh_database) == {systems.CORE_LAB: "9.9.1"}
 
 
 def test_a_version_with_other_content(fresh_database: Database, tmp_path: Path) -> None:
@@ -314,24 +304,24 @@ def two_releases(database: Database, tmp_path: Path) -> None:
 def test_a_new_release_takes_over_and_the_old_one_can_come_back(fresh_database: Database, tmp_path: Path) -> None:
     two_releases(fresh_database, tmp_path)
     new = version_of(fresh_database)
-    assert active(fresh_database) == {DISEASE_KEY: "6.00"} and count(fresh_database, Concept) == 7
+    assert active(fresh_database) == {systems.DISEASE_KEY: "6.00"} and count(fresh_database, Concept) == 7
     with fresh_database.session_scope() as session:
         assert lexicon_from(session).lookup(Kind.CONDITION, "試験病0") is not None
-    use_release(fresh_database, DISEASE_KEY, "5.99")
+    use_release(fresh_database, systems.DISEASE_KEY, "5.99")
     with fresh_database.session_scope() as session:
         lexicon = lexicon_from(session)
     assert lexicon.lookup(Kind.CONDITION, "試験病0") is None and lexicon.version != new
     use_release(fresh_database, "nmain", "6.00")
     assert version_of(fresh_database) == new
     with pytest.raises(NotFound):
-        use_release(fresh_database, DISEASE_KEY, "7.00")
+        use_release(fresh_database, systems.DISEASE_KEY, "7.00")
 
 
 def test_the_active_release_is_not_removed(fresh_database: Database, tmp_path: Path) -> None:
     two_releases(fresh_database, tmp_path)
     with pytest.raises(Conflict, match="active"):
-        remove_release(fresh_database, DISEASE_KEY, "6.00")
-    remove_release(fresh_database, DISEASE_KEY, "5.99")
+        remove_release(fresh_database, systems.DISEASE_KEY, "6.00")
+    remove_release(fresh_database, systems.DISEASE_KEY, "5.99")
     assert [release.version for release in list_releases(fresh_database)] == ["6.00"]
     assert count(fresh_database, Concept) == 4
 
@@ -352,9 +342,9 @@ def test_a_crash_before_ready_is_never_used_and_cleared(fresh_database: Database
     ]  # fmt: skip
     assert version_of(fresh_database) == before
     with pytest.raises(Conflict, match="never finished"):
-        use_release(fresh_database, DISEASE_KEY, "6.00")
+        use_release(fresh_database, systems.DISEASE_KEY, "6.00")
     run(fresh_database, "nmain", more)
-    assert active(fresh_database) == {DISEASE_KEY: "6.00"} and count(fresh_database, CodeSystemRelease) == 2
+    assert active(fresh_database) == {systems.DISEASE_KEY: "6.00"} and count(fresh_database, CodeSystemRelease) == 2
 
 
 KILLED = """
@@ -418,7 +408,7 @@ def test_an_unfinished_release_cannot_be_active(fresh_database: Database, tmp_pa
 
 
 def local(code: str, display: str) -> LocalCode:
-    return LocalCode(kind=Kind.CONDITION, code=code, display=display, target_system=DISEASE_KEY, target_code="29000001",
+    return LocalCode(kind=Kind.CONDITION, code=code, display=display, target_system=systems.DISEASE_KEY, target_code="29000001",
                      target_display="甲乙炎", created_by="test")  # fmt: skip
 
 
@@ -506,14 +496,14 @@ def test_the_commands(fresh_database: Database, tmp_path: Path, monkeypatch: pyt
     code, out, error = call("import-terminology", "jfagy", path)
     assert code == 1 and isinstance(error, InvalidInput) and "4 concepts; this master has at least 1500" in str(error)
     code, out, _ = call("import-terminology", "jfagy", path, "--force")
-    assert code == 0 and JFAGY_FOOD in str(out) and "20250401_R01" in str(out) and "skipped 1: dummy code" in str(out)
+    assert code == 0 and systems.JFAGY_FOOD in str(out) and "20250401_R01" in str(out) and "skipped 1: dummy code" in str(out)
     assert "there already, in use" in str(call("import-terminology", "jfagy", path)[1])
     assert call("import-terminology", "jfagy", path, "--version", "b")[0] == 0
     code, out, _ = call("terminology", "list")
     assert code == 0 and str(out).count("in use") == 3
     code, out, error = call("terminology", "remove", "jfagy", "20250401_R01")
     assert isinstance(error, Conflict)
-    assert call("terminology", "use", JFAGY_FOOD, "20250401_R01")[0] == 0
+    assert call("terminology", "use", systems.JFAGY_FOOD, "20250401_R01")[0] == 0
     assert isinstance(call("import-terminology", "nothing", path)[2], InvalidInput)
     assert isinstance(call("import-terminology", "nmain")[2], InvalidInput)
 
@@ -544,7 +534,7 @@ def test_the_real_files(fresh_database: Database) -> None:
     with fresh_database.session_scope() as session:
         lexicon = lexicon_from(session)
     assert len(lexicon.lab_displays) == 593 + 378 + 6401 + 1251
-    assert lexicon.display(CORE_LAB, "3A010000002399901") == "TP"
+    assert lexicon.display(systems.CORE_LAB, "3A010000002399901") == "TP"
     entry = lexicon.lookup(Kind.CONDITION, "高血圧")
     assert entry is not None
 
@@ -559,7 +549,7 @@ def test_real_rows_of_the_receipt_masters(fresh_database: Database, kind: str) -
     with fresh_database.session_scope() as session:
         lexicon = lexicon_from(session)
     if kind == "ssk-disease":
-        assert lexicon.holds(DISEASE_KEY, "20050703")  # もやもや病
-        assert not lexicon.holds(DISEASE_KEY, "20084317")  # the dummy
+        assert lexicon.holds(systems.DISEASE_KEY, "20050703")  # もやもや病
+        assert not lexicon.holds(systems.DISEASE_KEY, "20084317")  # the dummy
     if kind == "ssk-drug":
-        assert lexicon.holds(YJ, "2325003B2029")
+        assert lexicon.holds(systems.YJ, "2325003B2029")

@@ -12,18 +12,7 @@ from sqlalchemy import func, select
 
 from app.db import Database
 from app.errors import InvalidInput, TooLong
-from app.terminology.entries import (
-    CORE_LAB,
-    ICD10,
-    INFECTION_LAB,
-    JFAGY_FOOD,
-    JFAGY_INGREDIENT,
-    JFAGY_PRODUCT,
-    JLAC10,
-    LOCAL_LAB,
-    YJ,
-    LocalEntry,
-)  # fmt: skip
+from app.terminology.entries import LocalEntry
 from app.terminology.local import (
     MAX_FILE_BYTES,
     Report,
@@ -39,6 +28,7 @@ from app.terminology.local import (
     write_csv,
 )  # fmt: skip
 from models import LocalCode
+from schemas import systems
 from schemas.coding import Coding
 from schemas.issue import Severity
 from schemas.statement import Kind
@@ -47,11 +37,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = "kind,code,display,system,standard_code,standard_display"
 GOOD = [
     f"condition,D001,肺炎（当院）,{DISEASE_KEY},20050001,肺炎",
-    f"condition,D002,糖尿病,{ICD10},E119,糖尿病",
-    f"allergy,A-1,卵,{JFAGY_FOOD},J9FC11000000,鶏卵",
-    f"lab,1001_23,総蛋白_血清,{CORE_LAB},{TP},TP",
-    f"infection,2001,HBs抗原_血清,{INFECTION_LAB},{HBS},HBs抗原-定性",
-    f"prescription,M 10,アムロジピン５,{YJ},{AMLODIPINE},",
+    f"condition,D002,糖尿病,{systems.ICD10},E119,糖尿病",
+    f"allergy,A-1,卵,{systems.JFAGY_FOOD},J9FC11000000,鶏卵",
+    f"lab,1001_23,総蛋白_血清,{systems.CORE_LAB},{TP},TP",
+    f"infection,2001,HBs抗原_血清,{systems.INFECTION_LAB},{HBS},HBs抗原-定性",
+    f"prescription,M 10,アムロジピン５,{systems.YJ},{AMLODIPINE},",
     "lab,9999,院内検査,,,",
 ]
 
@@ -97,7 +87,7 @@ def test_a_file_becomes_rows_with_the_tables_displays(tables: Database) -> None:
         Kind.PRESCRIPTION,
         "M 10",
         "アムロジピン５",
-        Coding(system=YJ, code=AMLODIPINE, display="アムロジピン錠5mg「検査」"),
+        Coding(system=systems.YJ, code=AMLODIPINE, display="アムロジピン錠5mg「検査」"),
     )
     assert rows["9999"].target is None
     # One code, several names: that of the file is one of them.
@@ -125,7 +115,7 @@ def test_the_same_file_again_changes_nothing(tables: Database) -> None:
 def test_a_merge_changes_what_differs_and_keeps_the_rest(tables: Database) -> None:
     store(tables, file(*GOOD))
     report = store(
-        tables, file("condition,D001,肺炎,,,", f"lab,1001_23,総蛋白_血清,{CORE_LAB},{TP},TP", "lab,n1,新,,,")
+        tables, file("condition,D001,肺炎,,,", f"lab,1001_23,総蛋白_血清,{systems.CORE_LAB},{TP},TP", "lab,n1,新,,,")
     )
     assert report.stored and numbers(report) == (1, 1, 0, 1, 0)
     assert len(entries(tables)) == 8
@@ -157,7 +147,7 @@ def test_replacing_does_not_retire_behind_a_line_that_cannot_be_read(tables: Dat
     report = store(tables, file(GOOD[0], "condtion,D002,糖尿病,,,"), replace_all=True, skip_bad=True)
     assert not report.stored
     # A line that can be told apart keeps what is stored under its code.
-    report = store(tables, file(GOOD[0], f"condition,D002,糖尿病,{ICD10},Z99.9,"), replace_all=True, skip_bad=True)
+    report = store(tables, file(GOOD[0], f"condition,D002,糖尿病,{systems.ICD10},Z99.9,"), replace_all=True, skip_bad=True)
     assert report.stored and numbers(report) == (0, 0, 0, 1, 1)
     assert "D002" in entries(tables)
 
@@ -189,10 +179,10 @@ BAD = {
     "condition,D9,x,,20050001,": "system: is empty",
     f"condition,D9,x,{DISEASE_KEY},99999999,": "standard_code: no loaded table",
     f"condition,D9,x,{DISEASE_KEY},20050001\x00,": "standard_code: no loaded table",
-    f"condition,D9,x,{YJ},{AMLODIPINE},": "system: condition is mapped to",
-    f"allergy,D9,x,{YJ},{AMLODIPINE},": "system: allergy is mapped to",
+    f"condition,D9,x,{systems.YJ},{AMLODIPINE},": "system: condition is mapped to",
+    f"allergy,D9,x,{systems.YJ},{AMLODIPINE},": "system: allergy is mapped to",
     f"lab,D9,x,{DISEASE_KEY},20050001,": "system: lab is mapped to",
-    f"prescription,D9,x,{JFAGY_FOOD},J9FC11000000,": "system: prescription is mapped to",
+    f"prescription,D9,x,{systems.JFAGY_FOOD},J9FC11000000,": "system: prescription is mapped to",
     "condition,D9,x,http://example.org/x,1,": "system: condition is mapped to",
     "condition,D9,x,,,,,": "has 8 cells",
     'condition,"D9"x,y,,,': "is not CSV",
@@ -234,25 +224,25 @@ def test_tests_and_infections_share_one_system_so_a_code_means_one_thing(tables:
 
 
 def test_warnings_do_not_keep_a_row_out(tables: Database) -> None:
-    report = store(tables, file(f"lab,1,総 蛋白,{CORE_LAB},{TP},総蛋白", "lab,2,院内,,,使わない名称"))
+    report = store(tables, file(f"lab,1,総 蛋白,{systems.CORE_LAB},{TP},総蛋白", "lab,2,院内,,,使わない名称"))
     assert report.stored
     assert [(fault.line, fault.text.partition(":")[0], fault.severity) for fault in report.faults] == [
         (2, "display", Severity.WARNING),
         (2, "standard_display", Severity.WARNING),
         (3, "standard_display", Severity.WARNING),
     ]
-    assert entries(tables)["1"].target == Coding(system=CORE_LAB, code=TP, display="TP")
+    assert entries(tables)["1"].target == Coding(system=systems.CORE_LAB, code=TP, display="TP")
 
 
 def test_drug_allergens_are_made_of_loaded_drug_codes(tables: Database) -> None:
     product, ingredient = f"YCM{AMLODIPINE}", f"GCM{AMLODIPINE[:9]}ZZZ"
-    rows = (f"allergy,1,x,{JFAGY_PRODUCT},{product},", f"allergy,2,y,{JFAGY_INGREDIENT},{ingredient},")
+    rows = (f"allergy,1,x,{systems.JFAGY_PRODUCT},{product},", f"allergy,2,y,{systems.JFAGY_INGREDIENT},{ingredient},")
     assert store(tables, file(*rows)).stored
     found = entries(tables)
-    assert found["1"].target == Coding(system=JFAGY_PRODUCT, code=product, display="アムロジピン錠5mg「検査」")
+    assert found["1"].target == Coding(system=systems.JFAGY_PRODUCT, code=product, display="アムロジピン錠5mg「検査」")
     assert found["2"].target is not None and found["2"].target.display == "【成分名】アムロジピンベシル酸塩"
     for system, code in (
-        (JFAGY_PRODUCT, "YCM9999999F9999"), (JFAGY_INGREDIENT, "GCM9999999F9ZZZ"), (JFAGY_INGREDIENT, "GCM%%%%%%%%%ZZZ"),
+        (systems.JFAGY_PRODUCT, "YCM9999999F9999"), (systems.JFAGY_INGREDIENT, "GCM9999999F9ZZZ"), (systems.JFAGY_INGREDIENT, "GCM%%%%%%%%%ZZZ"),
     ):  # fmt: skip
         assert errors(store(tables, file(f"allergy,3,x,{system},{code},")))
 
@@ -291,8 +281,8 @@ def test_line_numbers_are_those_of_the_file() -> None:
 
 def test_what_is_exported_can_be_imported_without_a_change(tables: Database) -> None:
     odd = '-その他，"引用"の検査'
-    load(tables, JLAC10, "2023", [concept(Kind.LAB, CRP, odd, (JLAC10, CRP, odd))])
-    store(tables, file(*GOOD, f"lab,crp,CRP,{JLAC10},{CRP},"))
+    load(tables, systems.JLAC10, "2023", [concept(Kind.LAB, CRP, odd, (systems.JLAC10, CRP, odd))])
+    store(tables, file(*GOOD, f"lab,crp,CRP,{systems.JLAC10},{CRP},"))
     with tables.session_scope() as session:
         raw = write_csv(export_local(session))
     assert raw.startswith(b"\xef\xbb\xbfkind,")
@@ -354,7 +344,7 @@ def test_imports_at_the_same_time_do_not_collide(tables: Database) -> None:
 
 
 def test_systems_of_local_codes() -> None:
-    assert {local_system(kind) for kind in (Kind.LAB, Kind.INFECTION)} == {LOCAL_LAB}
+    assert {local_system(kind) for kind in (Kind.LAB, Kind.INFECTION)} == {systems.LOCAL_LAB}
     assert local_system(Kind.PRESCRIPTION, "1318814790") == "http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/11318814790"
     assert local_system(Kind.PRESCRIPTION) == "urn:hyojun:local:prescription"
     assert local_system(Kind.CONDITION, "1318814790") == "urn:hyojun:local:condition"

@@ -26,8 +26,9 @@ from app.generation.reader import NoteReader, Reading, source_lines
 from app.generation.segments import chunks, fold
 from app.pipeline import Conversion, Converter
 from app.settings import Settings
-from app.terminology.entries import JFAGY_INGREDIENT, JFAGY_PRODUCT, YJ, Entry, starter_entries, starter_version
+from app.terminology.entries import Entry, starter_entries, starter_version
 from app.terminology.matching import Lexicon
+from schemas import systems
 from schemas.coding import Coding
 from schemas.issue import Issue, Severity
 from schemas.note import ChartNote, DocumentType, Patient
@@ -160,10 +161,10 @@ def _table_codings(entries: Sequence[Entry]) -> dict[str, set[tuple[str, str, st
     # A drug as an allergen has a code that is made of the drug table's own. Source: JP-CLINS 1.10.0, JFAGY 医薬品.
     for entry in entries:
         for coding in entry.codings:
-            if coding.system == YJ:
+            if coding.system == systems.YJ:
                 ingredient = (f"GCM{coding.code[:9]}ZZZ", f"【成分名】{entry.fact('ingredient')}")
-                tables[Kind.ALLERGY].add((JFAGY_PRODUCT, f"YCM{coding.code}", coding.display))
-                tables[Kind.ALLERGY].add((JFAGY_INGREDIENT, *ingredient))
+                tables[Kind.ALLERGY].add((systems.JFAGY_PRODUCT, f"YCM{coding.code}", coding.display))
+                tables[Kind.ALLERGY].add((systems.JFAGY_INGREDIENT, *ingredient))
     return tables
 
 

@@ -12,12 +12,12 @@ from starlette.testclient import TestClient
 
 from app.db import Database
 from app.terminology import browse
-from app.terminology.entries import ICD10, JFAGY_INGREDIENT, JFAGY_PRODUCT, LOCAL_LAB, YJ
 from app.terminology.local import import_local
 from app.web import outcome
 from app.web.terminology_api import CONCEPT_MAP, MAX_COUNT, terminology_router
 from models import CodeSystemRelease, Concept, ImportState
 from models.terminology import NAME_FUNCTIONS
+from schemas import systems
 from schemas.statement import Kind
 
 INSTITUTION = "1318814790"
@@ -28,7 +28,7 @@ condition,D1,肺炎（当院）,{DISEASE_KEY},20050001
 condition,D2,肺炎（外来）,{DISEASE_KEY},20050001
 lab,1001,総蛋白_血清,{CORE_LAB},{TP}
 infection,2001,HBs抗原,{INFECTION_LAB},{HBS}
-prescription,M1,アムロジピン,{YJ},{AMLODIPINE}
+prescription,M1,アムロジピン,{systems.YJ},{AMLODIPINE}
 lab,9999,院内検査,,
 """.encode()
 
@@ -108,20 +108,20 @@ def test_lookup_tells_what_the_table_knows(client: TestClient) -> None:
     [designation] = [part["part"] for part in body["parameter"] if part["name"] == "designation"]
     assert designation == [{"name": "value", "valueString": "NIDDM"}]
     assert ("inactive", False) in properties(body) and ("kana", "ニガタトウニョウビョウ") in properties(body)
-    assert ("coding", {"system": ICD10, "code": "E119", "display": "２型糖尿病"}) in properties(body)
+    assert ("coding", {"system": systems.ICD10, "code": "E119", "display": "２型糖尿病"}) in properties(body)
     retired = ok(lookup(client, system=DISEASE_KEY, code="20050006", property="inactive"))
     assert properties(retired) == [("inactive", True)]
     assert ("successor", "20050004") in properties(ok(lookup(client, system=DISEASE_KEY, code="20050006")))
 
 
 def test_lookup_finds_codes_inside_other_tables(client: TestClient) -> None:
-    assert named(ok(lookup(client, system=YJ, code=AMLODIPINE)), "display") == ["アムロジピン錠5mg「検査」"]
+    assert named(ok(lookup(client, system=systems.YJ, code=AMLODIPINE)), "display") == ["アムロジピン錠5mg「検査」"]
     # The version of the table around it is not its own.
-    assert named(ok(lookup(client, system=YJ, code=AMLODIPINE)), "version") == []
+    assert named(ok(lookup(client, system=systems.YJ, code=AMLODIPINE)), "version") == []
     # E119 stands for two names; that of the retired row comes last.
-    assert named(ok(lookup(client, system=ICD10, code="E119")), "display") == ["２型糖尿病"]
-    assert named(ok(lookup(client, system=JFAGY_PRODUCT, code=f"YCM{AMLODIPINE}")), "display")
-    ingredient = ok(lookup(client, system=JFAGY_INGREDIENT, code=f"GCM{AMLODIPINE[:9]}ZZZ"))
+    assert named(ok(lookup(client, system=systems.ICD10, code="E119")), "display") == ["２型糖尿病"]
+    assert named(ok(lookup(client, system=systems.JFAGY_PRODUCT, code=f"YCM{AMLODIPINE}")), "display")
+    ingredient = ok(lookup(client, system=systems.JFAGY_INGREDIENT, code=f"GCM{AMLODIPINE[:9]}ZZZ"))
     assert named(ingredient, "display") == ["【成分名】アムロジピンベシル酸塩"]
 
 
@@ -136,12 +136,12 @@ def test_lookup_in_an_old_version(client: TestClient) -> None:
 
 
 def test_lookup_of_the_hospitals_own_codes(client: TestClient) -> None:
-    body = ok(lookup(client, system=LOCAL_LAB, code="1001"))
+    body = ok(lookup(client, system=systems.LOCAL_LAB, code="1001"))
     assert named(body, "display") == ["総蛋白_血清"]
     assert ("coding", {"system": CORE_LAB, "code": TP, "display": "TP"}) in properties(body)
-    assert named(ok(lookup(client, system=LOCAL_LAB, code="2001")), "display") == ["HBs抗原"]
+    assert named(ok(lookup(client, system=systems.LOCAL_LAB, code="2001")), "display") == ["HBs抗原"]
     assert named(ok(lookup(client, system=DRUGS, code="M1")), "display") == ["アムロジピン"]
-    assert properties(ok(lookup(client, system=LOCAL_LAB, code="9999"))) == [("inactive", False)]
+    assert properties(ok(lookup(client, system=systems.LOCAL_LAB, code="9999"))) == [("inactive", False)]
     refused(lookup(client, system="urn:hyojun:local:condition", code="1001"), 404)
 
 
@@ -248,19 +248,19 @@ def test_filters(client: TestClient, filter_: str, found: list[str]) -> None:
 
 
 def test_codes_of_other_tables_are_searched_too(client: TestClient) -> None:
-    assert codes(expand(client, ICD10)) == ["E112", "E119", "J13", "J189", "J690"]
-    hits = ok(expand(client, ICD10, filter="e11"))["expansion"]["contains"]
+    assert codes(expand(client, systems.ICD10)) == ["E112", "E119", "J13", "J189", "J690"]
+    hits = ok(expand(client, systems.ICD10, filter="e11"))["expansion"]["contains"]
     assert [(hit["code"], hit["display"]) for hit in hits] == [("E119", "２型糖尿病"), ("E112", "２型糖尿病性腎症")]
     assert not any("version" in hit for hit in hits)
-    assert codes(expand(client, ICD10, filter="E112")) == ["E112"]
-    assert codes(expand(client, ICD10, filter="誤嚥")) == ["J690"]
-    assert codes(expand(client, YJ, filter="アムロジピン")) == [AMLODIPINE]
+    assert codes(expand(client, systems.ICD10, filter="E112")) == ["E112"]
+    assert codes(expand(client, systems.ICD10, filter="誤嚥")) == ["J690"]
+    assert codes(expand(client, systems.YJ, filter="アムロジピン")) == [AMLODIPINE]
 
 
 def test_expansion_by_kind(client: TestClient) -> None:
     drugs = ok(expand(client, "urn:hyojun:valueset:prescription"))["expansion"]["contains"]
     # A price without a code that a resource could hold is not offered.
-    assert [(hit["system"], hit["code"]) for hit in drugs] == [(YJ, AMLODIPINE)]
+    assert [(hit["system"], hit["code"]) for hit in drugs] == [(systems.YJ, AMLODIPINE)]
     assert len(codes(expand(client, "urn:hyojun:valueset:lab"))) == 4
     refused(expand(client, "urn:hyojun:valueset:family"), 404)
 
@@ -312,36 +312,36 @@ def matches(body: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_local_codes_are_translated_both_ways(client: TestClient) -> None:
-    assert matches(translate(client, system=LOCAL_LAB, code="1001")) == [(CORE_LAB, TP)]
-    assert matches(translate(client, system=LOCAL_LAB, code="2001")) == [(INFECTION_LAB, HBS)]
-    assert matches(translate(client, system=DRUGS, code="M1")) == [(YJ, AMLODIPINE)]
-    assert matches(translate(client, system=CORE_LAB, code=TP)) == [(LOCAL_LAB, "1001")]
-    assert matches(translate(client, system=YJ, code=AMLODIPINE)) == [(DRUGS, "M1")]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001")) == [(CORE_LAB, TP)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="2001")) == [(INFECTION_LAB, HBS)]
+    assert matches(translate(client, system=DRUGS, code="M1")) == [(systems.YJ, AMLODIPINE)]
+    assert matches(translate(client, system=CORE_LAB, code=TP)) == [(systems.LOCAL_LAB, "1001")]
+    assert matches(translate(client, system=systems.YJ, code=AMLODIPINE)) == [(DRUGS, "M1")]
     own = "urn:hyojun:local:condition"
     assert matches(translate(client, system=DISEASE_KEY, code="20050001")) == [(own, "D1"), (own, "D2")]
 
 
 def test_a_translation_that_there_is_not_is_a_result(client: TestClient) -> None:
-    assert matches(translate(client, system=LOCAL_LAB, code="9999")) == []
-    assert matches(translate(client, system=LOCAL_LAB, code="nope")) == []
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="9999")) == []
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="nope")) == []
     assert matches(translate(client, system=CORE_LAB, code="nope")) == []
     assert matches(translate(client, system="http://example.org/x", code="1")) == []
-    assert matches(translate(client, system=LOCAL_LAB, code="1001", target=ICD10)) == []
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", target=systems.ICD10)) == []
 
 
 def test_a_translation_can_be_narrowed(client: TestClient) -> None:
     for name in ("target", "targetsystem"):
-        assert matches(translate(client, system=LOCAL_LAB, code="1001", **{name: CORE_LAB})) == [(CORE_LAB, TP)]
-    assert matches(translate(client, system=LOCAL_LAB, code="1001", url=CONCEPT_MAP + "lab")) == [(CORE_LAB, TP)]
-    assert matches(translate(client, system=LOCAL_LAB, code="1001", url=CONCEPT_MAP + "infection")) == []
+        assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", **{name: CORE_LAB})) == [(CORE_LAB, TP)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", url=CONCEPT_MAP + "lab")) == [(CORE_LAB, TP)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", url=CONCEPT_MAP + "infection")) == []
     assert matches(translate(client, system=CORE_LAB, code=TP, url=CONCEPT_MAP + "infection")) == []
     path = "/fhir/ConceptMap/$translate"
-    refused(client.get(path, params={"system": LOCAL_LAB, "code": "1001", "url": "http://x"}), 404)
-    refused(client.get(path, params={"system": LOCAL_LAB}), 400)
+    refused(client.get(path, params={"system": systems.LOCAL_LAB, "code": "1001", "url": "http://x"}), 404)
+    refused(client.get(path, params={"system": systems.LOCAL_LAB}), 400)
 
 
 def test_translation_by_post(client: TestClient) -> None:
-    coding = {"system": LOCAL_LAB, "code": "1001"}
+    coding = {"system": systems.LOCAL_LAB, "code": "1001"}
     path = "/fhir/ConceptMap/$translate"
     assert matches(ok(client.post(path, json=parameters(coding={"valueCoding": coding})))) == [(CORE_LAB, TP)]
     concept_of = {"valueCodeableConcept": {"coding": [coding]}}
@@ -376,7 +376,7 @@ def test_nothing_is_loaded(fresh_database: Database) -> None:
         refused(lookup(empty, system=DISEASE_KEY, code="1"), 404)
         refused(expand(empty, DISEASE_KEY), 404)
         assert ok(expand(empty, CONDITIONS))["expansion"]["total"] == 0
-        assert matches(translate(empty, system=LOCAL_LAB, code="1")) == []
+        assert matches(translate(empty, system=systems.LOCAL_LAB, code="1")) == []
 
 
 # --- the database -----------------------------------------------------------------------------------------------------
@@ -395,7 +395,7 @@ def test_searches_use_the_indexes(fresh_database: Database) -> None:
     names = [a + b for a in "肺胃腸脳心腎肝" for b in ("炎", "癌", "潰瘍")]
     rows = [
         concept(
-            Kind.CONDITION, f"{n:08}", f"{names[n % 21]}第{n}", (DISEASE_KEY, f"{n:08}", "x"), (ICD10, f"A{n}", "x")
+            Kind.CONDITION, f"{n:08}", f"{names[n % 21]}第{n}", (DISEASE_KEY, f"{n:08}", "x"), (systems.ICD10, f"A{n}", "x")
         )
         for n in range(20_000)
     ]
@@ -410,7 +410,7 @@ def test_searches_use_the_indexes(fresh_database: Database) -> None:
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
 
     event.listen(fresh_database.engine, "before_cursor_execute", explain)
-    for url in (DISEASE_KEY, ICD10, CONDITIONS):
+    for url in (DISEASE_KEY, systems.ICD10, CONDITIONS):
         with fresh_database.session_scope() as session:
             assert browse.expand(session, url, "潰瘍第12", count=10).total > 0
     assert len(plans) == 3 and all("ix_concepts_name_grams" in plan for plan in plans)
@@ -418,8 +418,8 @@ def test_searches_use_the_indexes(fresh_database: Database) -> None:
     with fresh_database.session_scope() as session:
         assert browse.expand(session, DISEASE_KEY, "0000012", count=10).total == 10
         assert browse.find(session, DISEASE_KEY, "00000012")
-        assert browse.find(session, ICD10, "A77")
-        assert len(browse.find_all(session, [(ICD10, f"A{n}") for n in range(50)])) == 50
+        assert browse.find(session, systems.ICD10, "A77")
+        assert len(browse.find_all(session, [(systems.ICD10, f"A{n}") for n in range(50)])) == 50
     assert len(plans) == 6
     assert all("ix_concepts_release_id_code" in plan for plan in plans[:3])
     assert all("ix_concepts_codings" in plan for plan in (plans[3], plans[5]))

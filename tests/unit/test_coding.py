@@ -13,28 +13,10 @@ from hypothesis import strategies as st
 from app import coding
 from app.normalize import expand_name
 from app.terminology.candidates import same_thing
-from app.terminology.entries import (
-    CORE_LAB,
-    GENERAL_NAME,
-    ICD10,
-    INFECTION_LAB,
-    JFAGY_INGREDIENT,
-    JFAGY_PRODUCT,
-    JLAC10,
-    LOCAL_LAB,
-    MODIFIER_EXCHANGE,
-    MODIFIER_KEY,
-    RECEIPT_DISEASE,
-    RECEIPT_MODIFIER,
-    YJ,
-    Entry,
-    LocalEntry,
-    Part,
-    starter_entries,
-    starter_version,
-)
+from app.terminology.entries import Entry, LocalEntry, Part, starter_entries, starter_version
 from app.terminology.matching import Lexicon
 from app.terminology.spelling import variant_key
+from schemas import systems
 from schemas.coding import Coding
 from schemas.record import ModifierPosition
 from schemas.statement import AllergyCategory, Assertion, Kind
@@ -59,12 +41,12 @@ def codes(coded: coding.Coded) -> dict[str, str]:
 def test_a_name_is_split_into_base_and_modifiers(lexicon: Lexicon) -> None:
     coded = coding.disease("左乳癌術後", lexicon)
     assert coded.display == "左乳癌術後"
-    assert codes(coded) == {RECEIPT_DISEASE: "1749008", ICD10: "Z853"}
+    assert codes(coded) == {systems.RECEIPT_DISEASE: "1749008", systems.ICD10: "Z853"}
     left, after = coded.modifiers
     assert (left.text, left.position) == ("左", ModifierPosition.PREFIX)
-    assert {c.system: c.code for c in left.codings} == {MODIFIER_KEY: "27000358", MODIFIER_EXCHANGE: "5186", RECEIPT_MODIFIER: "2049"}
+    assert {c.system: c.code for c in left.codings} == {systems.MODIFIER_KEY: "27000358", systems.MODIFIER_EXCHANGE: "5186", systems.RECEIPT_MODIFIER: "2049"}
     assert (after.text, after.position) == ("術後", ModifierPosition.POSTFIX)
-    assert {c.system: c.code for c in after.codings}[RECEIPT_MODIFIER] == "8048"
+    assert {c.system: c.code for c in after.codings}[systems.RECEIPT_MODIFIER] == "8048"
     assert {c.display for c in after.codings} == {"の術後"}
 
 
@@ -88,7 +70,7 @@ def test_modifiers_around_a_known_name(lexicon: Lexicon, name: str, modifiers: l
     coded = coding.disease(name, lexicon)
     assert [modifier.text for modifier in coded.modifiers] == modifiers
     assert all(modifier.codings for modifier in coded.modifiers)
-    assert RECEIPT_DISEASE in codes(coded) and coded.display == name
+    assert systems.RECEIPT_DISEASE in codes(coded) and coded.display == name
 
 
 @pytest.mark.parametrize("name", ["急性腎不全", "慢性心房細動", "陳旧性脳梗塞", "転移性肺癌", "左心不全", "脳梗塞後遺症", "突発性難聴", "妊娠糖尿病", "偽痛風"])
@@ -127,25 +109,25 @@ def test_an_uncoded_name_shows_what_came_near(lexicon: Lexicon) -> None:
 
 
 def test_a_class_of_icd10_is_that_of_the_whole_name_or_none(lexicon: Lexicon) -> None:
-    assert codes(coding.disease("再発性膀胱癌", lexicon)) == {RECEIPT_DISEASE: "1889005"}
-    assert ICD10 in codes(coding.disease("右膀胱癌", lexicon))
+    assert codes(coding.disease("再発性膀胱癌", lexicon)) == {systems.RECEIPT_DISEASE: "1889005"}
+    assert systems.ICD10 in codes(coding.disease("右膀胱癌", lexicon))
     # Only the class of the whole name is known: personal history, not a tumour.
-    assert codes(coding.disease("乳癌術後", lexicon)) == {RECEIPT_DISEASE: "1749008", ICD10: "Z853"}
+    assert codes(coding.disease("乳癌術後", lexicon)) == {systems.RECEIPT_DISEASE: "1749008", systems.ICD10: "Z853"}
 
 
 @pytest.mark.parametrize("name", ["虫垂炎", "心筋炎", "圧迫骨折", "椎間板ヘルニア", "高脂血症"])
 def test_a_synonym_that_has_its_own_code_keeps_it(lexicon: Lexicon, name: str) -> None:
     own = {"虫垂炎": "5419001", "高脂血症": "2724007"}
     coded = coding.disease(name, lexicon)
-    assert coded.display == name and RECEIPT_DISEASE in codes(coded)
-    assert codes(coded)[RECEIPT_DISEASE] == own.get(name, codes(coded)[RECEIPT_DISEASE])
+    assert coded.display == name and systems.RECEIPT_DISEASE in codes(coded)
+    assert codes(coded)[systems.RECEIPT_DISEASE] == own.get(name, codes(coded)[systems.RECEIPT_DISEASE])
 
 
 def test_a_synonym_is_no_base_for_what_narrows_it() -> None:
     entries = [
-        entry(Kind.CONDITION, "急性心筋梗塞", "1", RECEIPT_DISEASE, "心筋梗塞", "心梗"),
-        entry(Part.MODIFIER, "陳旧性", "5", MODIFIER_KEY, position="prefix", scope="narrower"),
-        entry(Part.MODIFIER, "左", "6", MODIFIER_KEY, position="prefix", scope="same"),
+        entry(Kind.CONDITION, "急性心筋梗塞", "1", systems.RECEIPT_DISEASE, "心筋梗塞", "心梗"),
+        entry(Part.MODIFIER, "陳旧性", "5", systems.MODIFIER_KEY, position="prefix", scope="narrower"),
+        entry(Part.MODIFIER, "左", "6", systems.MODIFIER_KEY, position="prefix", scope="same"),
     ]
     lexicon = Lexicon(entries, "test")
     assert not coding.disease("陳旧性心筋梗塞", lexicon).codings
@@ -154,31 +136,31 @@ def test_a_synonym_is_no_base_for_what_narrows_it() -> None:
 
 def test_modifiers_of_the_master_alone_only_complete_a_name_that_needs_one() -> None:
     entries = [
-        entry(Kind.CONDITION, "打撲傷", "1", RECEIPT_DISEASE, single_use_forbidden="true"),
-        entry(Kind.CONDITION, "高血圧症", "2", RECEIPT_DISEASE),
-        entry(Part.MODIFIER, "足関節", "5", MODIFIER_KEY, position="prefix"),
-        entry(Part.MODIFIER, "眼", "6", MODIFIER_KEY, position="prefix"),
-        entry(Part.MODIFIER, "の疑い", "7", MODIFIER_KEY, position="postfix"),
-        entry(Part.MODIFIER, "非", "8", MODIFIER_KEY, position="prefix"),
+        entry(Kind.CONDITION, "打撲傷", "1", systems.RECEIPT_DISEASE, single_use_forbidden="true"),
+        entry(Kind.CONDITION, "高血圧症", "2", systems.RECEIPT_DISEASE),
+        entry(Part.MODIFIER, "足関節", "5", systems.MODIFIER_KEY, position="prefix"),
+        entry(Part.MODIFIER, "眼", "6", systems.MODIFIER_KEY, position="prefix"),
+        entry(Part.MODIFIER, "の疑い", "7", systems.MODIFIER_KEY, position="postfix"),
+        entry(Part.MODIFIER, "非", "8", systems.MODIFIER_KEY, position="prefix"),
     ]
     lexicon = Lexicon(entries, "test")
-    assert codes(coding.disease("足関節打撲傷", lexicon)) == {RECEIPT_DISEASE: "1"}
+    assert codes(coding.disease("足関節打撲傷", lexicon)) == {systems.RECEIPT_DISEASE: "1"}
     for name in ("打撲傷", "眼高血圧症", "非打撲傷", "打撲傷疑い"):
         assert not coding.disease(name, lexicon).codings, name
     suspected = coding.disease("高血圧症の疑い", lexicon)
-    assert (codes(suspected), suspected.modifiers, suspected.assertion) == ({RECEIPT_DISEASE: "2"}, (), Assertion.SUSPECTED)
+    assert (codes(suspected), suspected.modifiers, suspected.assertion) == ({systems.RECEIPT_DISEASE: "2"}, (), Assertion.SUSPECTED)
 
 
 # -- likeness -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_misspelled_name_is_coded_only_where_nothing_else_is_near() -> None:
-    near = entry(Kind.CONDITION, "アルツハイマー型認知症", "1", RECEIPT_DISEASE)
+    near = entry(Kind.CONDITION, "アルツハイマー型認知症", "1", systems.RECEIPT_DISEASE)
     lexicon = Lexicon([near], "test")
     written = "アルツハイマー型の認知症"
-    assert codes(coding.disease(written, lexicon, 0.6)) == {RECEIPT_DISEASE: "1"}
+    assert codes(coding.disease(written, lexicon, 0.6)) == {systems.RECEIPT_DISEASE: "1"}
     assert not coding.disease(written, lexicon, 0.95).codings
-    rival = entry(Kind.CONDITION, "アルツハイマー型性認知症", "2", RECEIPT_DISEASE)
+    rival = entry(Kind.CONDITION, "アルツハイマー型性認知症", "2", systems.RECEIPT_DISEASE)
     assert not coding.disease(written, Lexicon([near, rival], "test"), 0.6).codings
 
 
@@ -202,7 +184,7 @@ def test_a_misspelled_name_is_coded_only_where_nothing_else_is_near() -> None:
 def test_what_differs_in_meaning_is_never_taken_for_the_same(written: str, name: str) -> None:
     assert not same_thing(variant_key(written), variant_key(name))
     for one, other in ((written, name), (name, written)):
-        lexicon = Lexicon([entry(Kind.CONDITION, other, "1", RECEIPT_DISEASE)], "test")
+        lexicon = Lexicon([entry(Kind.CONDITION, other, "1", systems.RECEIPT_DISEASE)], "test")
         coded = coding.disease(one, lexicon, 0.0)
         assert not coded.codings and coded.candidates
 
@@ -222,7 +204,7 @@ def test_differences_of_spelling(written: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["血清Na", "Na", "Na(血清)", "血清Cre"])
 def test_the_material_of_the_code_may_be_written(lexicon: Lexicon, name: str) -> None:
-    assert CORE_LAB in codes(coding.test(Kind.LAB, name, lexicon))
+    assert systems.CORE_LAB in codes(coding.test(Kind.LAB, name, lexicon))
 
 
 @pytest.mark.parametrize("name", ["尿Na", "尿中Na", "Na(尿)", "動脈血Na", "髄液Na", "血漿Na", "尿Cre", "髄液蛋白", "胸水LD", "HBc抗体", "便CRP"])
@@ -232,21 +214,21 @@ def test_another_material_or_test_is_not_coded(lexicon: Lexicon, name: str) -> N
 
 
 def test_the_hospitals_own_code_comes_first(lexicon: Lexicon) -> None:
-    mapped = Coding(system=CORE_LAB, code="3A015000002399901", display="アルブミン")
+    mapped = Coding(system=systems.CORE_LAB, code="3A015000002399901", display="アルブミン")
     rows = [
         LocalEntry(Kind.LAB, "L0012", "アルブミン", mapped),
         LocalEntry(Kind.LAB, "L0099", "院内検査甲"),
-        LocalEntry(Kind.CONDITION, "D1", "当院の病名", Coding(system=RECEIPT_DISEASE, code="5849003", display="急性腎不全")),
+        LocalEntry(Kind.CONDITION, "D1", "当院の病名", Coding(system=systems.RECEIPT_DISEASE, code="5849003", display="急性腎不全")),
     ]
     own = Lexicon(starter_entries(), "test", rows)
     coded = coding.test(Kind.LAB, "ｱﾙﾌﾞﾐﾝ", own)
     # The display is the table's: another one would match no slice of the profile.
-    assert coded.codings == (Coding(system=CORE_LAB, code="3A015000002399901", display="ALB"),)
-    assert coded.local == Coding(system=LOCAL_LAB, code="L0012", display="アルブミン")
+    assert coded.codings == (Coding(system=systems.CORE_LAB, code="3A015000002399901", display="ALB"),)
+    assert coded.local == Coding(system=systems.LOCAL_LAB, code="L0012", display="アルブミン")
     assert coded.entry is not None and coded.entry.fact("kind") == "quantity"
     coded = coding.test(Kind.LAB, "L0099", own)
-    assert not coded.codings and coded.local == Coding(system=LOCAL_LAB, code="L0099", display="院内検査甲")
-    assert codes(coding.disease("当院の病名", own)) == {RECEIPT_DISEASE: "5849003"}
+    assert not coded.codings and coded.local == Coding(system=systems.LOCAL_LAB, code="L0099", display="院内検査甲")
+    assert codes(coding.disease("当院の病名", own)) == {systems.RECEIPT_DISEASE: "5849003"}
     assert coding.test(Kind.LAB, "アルブミン", lexicon).local is None
 
 
@@ -270,7 +252,7 @@ def test_the_hospitals_own_code_comes_first(lexicon: Lexicon) -> None:
     ],
 )
 def test_a_product_that_fits_all_that_is_written(lexicon: Lexicon, name: str, code: str) -> None:
-    assert codes(coding.drug(name, lexicon)) == {YJ: code}
+    assert codes(coding.drug(name, lexicon)) == {systems.YJ: code}
 
 
 @pytest.mark.parametrize(
@@ -315,36 +297,36 @@ def _drugs(*more: Entry) -> Lexicon:
     )
     facts = {"ingredient": "アムロジピン"}
     products = [
-        entry(Kind.PRESCRIPTION, "アムロジピン錠5mg「サワイ」", "2171022F2165", YJ, **facts),
-        entry(Kind.PRESCRIPTION, "アムロジピン錠5mg「トーワ」", "2171022F2211", YJ, **facts),
-        entry(Kind.PRESCRIPTION, "アムロジピンOD錠5mg「サワイ」", "2171022F4109", YJ, **facts),
-        entry(Kind.PRESCRIPTION, "ノルバスク錠5mg", "2171022F2025", YJ, **facts),
+        entry(Kind.PRESCRIPTION, "アムロジピン錠5mg「サワイ」", "2171022F2165", systems.YJ, **facts),
+        entry(Kind.PRESCRIPTION, "アムロジピン錠5mg「トーワ」", "2171022F2211", systems.YJ, **facts),
+        entry(Kind.PRESCRIPTION, "アムロジピンOD錠5mg「サワイ」", "2171022F4109", systems.YJ, **facts),
+        entry(Kind.PRESCRIPTION, "ノルバスク錠5mg", "2171022F2025", systems.YJ, **facts),
     ]
     return Lexicon([ingredient, *products, *more], "test")
 
 
 def test_a_makers_product_needs_its_maker() -> None:
     lexicon = _drugs()
-    assert codes(coding.drug("アムロジピン錠5mg「サワイ」", lexicon)) == {YJ: "2171022F2165"}
-    assert codes(coding.drug("アムロジピンOD錠5mg「サワイ」", lexicon)) == {YJ: "2171022F4109"}
-    assert codes(coding.drug("アムロジピンOD5「サワイ」", lexicon)) == {YJ: "2171022F4109"}
+    assert codes(coding.drug("アムロジピン錠5mg「サワイ」", lexicon)) == {systems.YJ: "2171022F2165"}
+    assert codes(coding.drug("アムロジピンOD錠5mg「サワイ」", lexicon)) == {systems.YJ: "2171022F4109"}
+    assert codes(coding.drug("アムロジピンOD5「サワイ」", lexicon)) == {systems.YJ: "2171022F4109"}
     for name in ("アムロジピンOD錠5mg", "アムロジピン5mg「サワイ」", "アムロジピン錠5mg「ニプロ」", "アムロジピン錠10mg「サワイ」"):
         assert not coding.drug(name, lexicon).codings, name
     # A list of YJ codes has every product of a brand.
-    assert codes(coding.drug("ノルバスク", lexicon)) == {YJ: "2171022F2025"}
+    assert codes(coding.drug("ノルバスク", lexicon)) == {systems.YJ: "2171022F2025"}
 
 
 def test_a_general_name_where_its_table_is_loaded() -> None:
     general = [
-        entry(Kind.PRESCRIPTION, "【般】アムロジピン錠５ｍｇ", "2171022F2ZZZ", GENERAL_NAME, "アムロジピン錠5mg"),
-        entry(Kind.PRESCRIPTION, "【般】アムロジピン口腔内崩壊錠５ｍｇ", "2171022F4ZZZ", GENERAL_NAME),
+        entry(Kind.PRESCRIPTION, "【般】アムロジピン錠５ｍｇ", "2171022F2ZZZ", systems.GENERAL_NAME, "アムロジピン錠5mg"),
+        entry(Kind.PRESCRIPTION, "【般】アムロジピン口腔内崩壊錠５ｍｇ", "2171022F4ZZZ", systems.GENERAL_NAME),
     ]
     lexicon = _drugs(*general)
     for name, code in (("アムロジピンOD錠5mg", "2171022F4ZZZ"), ("アムロジピンベシル酸塩錠5mg", "2171022F2ZZZ"), ("【般】アムロジピン錠5mg", "2171022F2ZZZ")):
-        assert codes(coding.drug(name, lexicon)) == {GENERAL_NAME: code}, name
+        assert codes(coding.drug(name, lexicon)) == {systems.GENERAL_NAME: code}, name
     for name in ("アムロジピン", "アムロジピン5mg", "アムロジピン錠10mg", "アムロジピン錠5mg「ニプロ」"):
         assert not coding.drug(name, lexicon).codings, name
-    assert codes(coding.drug("ノルバスク錠5mg", lexicon)) == {YJ: "2171022F2025"}
+    assert codes(coding.drug("ノルバスク錠5mg", lexicon)) == {systems.YJ: "2171022F2025"}
 
 
 # -- allergens ----------------------------------------------------------------------------------------------------------
@@ -353,20 +335,20 @@ def test_a_general_name_where_its_table_is_loaded() -> None:
 def test_a_drug_as_an_allergen() -> None:
     lexicon = _drugs(
         Entry(Kind.PRESCRIPTION, "ポビドンヨード", ("ポビドンヨード", "イソジン"), (), {"ingredient": "ポビドンヨード", "brands": "イソジン"}),
-        entry(Kind.PRESCRIPTION, "イソジンガーグル液7%", "2260701F1309", YJ, ingredient="ポビドンヨード"),
-        entry(Kind.PRESCRIPTION, "ポビドンヨードガーグル7%「明治」", "2260701F1317", YJ, ingredient="ポビドンヨード"),
+        entry(Kind.PRESCRIPTION, "イソジンガーグル液7%", "2260701F1309", systems.YJ, ingredient="ポビドンヨード"),
+        entry(Kind.PRESCRIPTION, "ポビドンヨードガーグル7%「明治」", "2260701F1317", systems.YJ, ingredient="ポビドンヨード"),
     )
     coded = coding.allergen("ノルバスク錠5mg", lexicon)
-    assert coded.codings == (Coding(system=JFAGY_PRODUCT, code="YCM2171022F2025", display="ノルバスク錠5mg"),)
+    assert coded.codings == (Coding(system=systems.JFAGY_PRODUCT, code="YCM2171022F2025", display="ノルバスク錠5mg"),)
     assert coded.category is AllergyCategory.MEDICATION
     coded = coding.allergen("ポビドンヨード", lexicon)
-    assert coded.codings == (Coding(system=JFAGY_INGREDIENT, code="GCM2260701F1ZZZ", display="【成分名】ポビドンヨード"),)
+    assert coded.codings == (Coding(system=systems.JFAGY_INGREDIENT, code="GCM2260701F1ZZZ", display="【成分名】ポビドンヨード"),)
     for one in (*coding.allergen("ノルバスク錠5mg", lexicon).codings, *coded.codings):
         assert lexicon.display(one.system, one.code) == one.display
-    assert not lexicon.holds(JFAGY_PRODUCT, "YCM9999999F9999") and not lexicon.holds(JFAGY_INGREDIENT, "GCM9999999F9ZZZ")
+    assert not lexicon.holds(systems.JFAGY_PRODUCT, "YCM9999999F9999") and not lexicon.holds(systems.JFAGY_INGREDIENT, "GCM9999999F9ZZZ")
     # Tablets and orally disintegrating tablets have different nine characters.
     coded = coding.allergen("アムロジピン", lexicon)
-    assert not coded.codings and {c.coding.system for c in coded.candidates} == {JFAGY_PRODUCT}
+    assert not coded.codings and {c.coding.system for c in coded.candidates} == {systems.JFAGY_PRODUCT}
 
 
 @pytest.mark.parametrize("name", ["なし", "ナシ", "ﾅｼ", "特になし", "不明", "(-)", "NKDA", "ペニシリン系", "セフェム", "イソジン", "アスピリン"])
@@ -417,7 +399,7 @@ def test_no_disease_of_the_master_is_taken_for_another() -> None:
     with _DISEASES.open(encoding="utf-8", newline="") as file:
         table = csv.DictReader(file, delimiter="\t")
         rows = [(row["code"], row["display"]) for row in table if row["code"] != "0000999"]
-    entries = [entry(Kind.CONDITION, name, code, RECEIPT_DISEASE) for code, name in rows]
+    entries = [entry(Kind.CONDITION, name, code, systems.RECEIPT_DISEASE) for code, name in rows]
     lexicon = Lexicon(entries, "test")
     assert len(entries) > 27_000
     by_variant: dict[str, set[str]] = {}
@@ -427,15 +409,15 @@ def test_no_disease_of_the_master_is_taken_for_another() -> None:
     assert [codes for codes in by_variant.values() if len(codes) > 1] == [{"8851164", "8851165"}]
     wrong = []
     for code, name in rows[::3]:
-        near = [one for one in lexicon.near(Kind.CONDITION, name, 15) if one.entry.code(RECEIPT_DISEASE) != code]
+        near = [one for one in lexicon.near(Kind.CONDITION, name, 15) if one.entry.code(systems.RECEIPT_DISEASE) != code]
         if near and near[0].score >= coding.MIN_SCORE and same_thing(variant_key(name), variant_key(near[0].name)):
             wrong.append((name, near[0].name))
     assert [pair for pair in wrong if "慢性疼痛" not in pair[0]] == []
 
 
 def test_general_laboratory_codes_need_no_core_name(lexicon: Lexicon) -> None:
-    assert {c.system for e in lexicon.entries(Kind.LAB) for c in e.codings} <= {CORE_LAB, JLAC10}
-    assert {c.system for e in lexicon.entries(Kind.INFECTION) for c in e.codings} == {INFECTION_LAB}
+    assert {c.system for e in lexicon.entries(Kind.LAB) for c in e.codings} <= {systems.CORE_LAB, systems.JLAC10}
+    assert {c.system for e in lexicon.entries(Kind.INFECTION) for c in e.codings} == {systems.INFECTION_LAB}
 
 
 # -- what must not be coded, or not for long --------------------------------------------------------------------------------
@@ -444,7 +426,7 @@ def test_general_laboratory_codes_need_no_core_name(lexicon: Lexicon) -> None:
 @pytest.mark.parametrize("name", ["高血圧-", "高血圧ー", "高血圧（-）", "高血圧なし", "高血圧の既往なし", "高血圧は無し"])
 def test_a_sign_or_word_that_denies_is_no_diagnosis(lexicon: Lexicon, name: str) -> None:
     coded = coding.disease(expand_name(name), lexicon)
-    assert RECEIPT_DISEASE in codes(coded) and coded.assertion is Assertion.ABSENT
+    assert systems.RECEIPT_DISEASE in codes(coded) and coded.assertion is Assertion.ABSENT
 
 
 def test_an_abbreviation_of_several_diseases_offers_them(lexicon: Lexicon) -> None:
@@ -465,13 +447,13 @@ def test_drugs_that_only_look_alike_are_not_offered(lexicon: Lexicon) -> None:
 
 
 def test_a_class_is_not_shown_by_the_name_of_one_of_its_diseases() -> None:
-    own = [LocalEntry(Kind.CONDITION, "D9", "当院の心不全", Coding(system=ICD10, code="I509", display="心不全，詳細不明"))]
+    own = [LocalEntry(Kind.CONDITION, "D9", "当院の心不全", Coding(system=systems.ICD10, code="I509", display="心不全，詳細不明"))]
     [coded] = coding.disease("当院の心不全", Lexicon(starter_entries(), "test", own)).codings
     assert coded.display == "心不全，詳細不明"
 
 
 def test_classes_are_written_without_a_dot(lexicon: Lexicon) -> None:
-    classes = [c.code for entry in lexicon.entries(Kind.CONDITION) for c in entry.codings if c.system == ICD10]
+    classes = [c.code for entry in lexicon.entries(Kind.CONDITION) for c in entry.codings if c.system == systems.ICD10]
     assert len(classes) > 1300
     assert [code for code in classes if not re.fullmatch(r"[A-Z]\d{2}\d?", code)] == []
 

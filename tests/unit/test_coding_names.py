@@ -17,13 +17,14 @@ import pytest
 from app import coding
 from app.normalize import expand_name
 from app.terminology.drugs import parse_drug
-from app.terminology.entries import RECEIPT_DISEASE, RECEIPT_MODIFIER, YJ, Entry, starter_entries
+from app.terminology.entries import Entry, starter_entries
 from app.terminology.importers.codesystem import read_code_system
 from app.terminology.importers.files import read_source, read_tables
 from app.terminology.importers.layouts import Item, read_items
 from app.terminology.importers.releases import LAYOUTS
 from app.terminology.matching import Lexicon
 from app.terminology.merge import merge
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -46,7 +47,7 @@ def said(kind: Kind, name: str, lexicon: Lexicon) -> str:
         assert lexicon.holds(one.system, one.code), one
     text = " ".join(one.code for one in coded.codings) or "-"
     receipt = [
-        f"{next(one.code for one in modifier.codings if one.system == RECEIPT_MODIFIER)}:{modifier.text}"
+        f"{next(one.code for one in modifier.codings if one.system == systems.RECEIPT_MODIFIER)}:{modifier.text}"
         for modifier in coded.modifiers
     ]
     text += f" + {' '.join(receipt)}" if receipt else ""
@@ -105,7 +106,7 @@ def _entries() -> Iterator[Entry]:
         for row in csv.DictReader(file, delimiter="\t"):
             if row["code"] != "0000999":
                 name = row["display"]
-                yield Entry(Kind.CONDITION, name, (name,), (Coding(system=RECEIPT_DISEASE, code=row["code"], display=name),))
+                yield Entry(Kind.CONDITION, name, (name,), (Coding(system=systems.RECEIPT_DISEASE, code=row["code"], display=name),))
     seen: set[tuple[str, str]] = set()
     for item in _items():
         if item.kind is not None and (item.system, item.code) not in seen:
@@ -132,7 +133,7 @@ def test_no_product_is_taken_for_another(published: Lexicon) -> None:
     table = published.drugs
     printed: Counter[str] = Counter()
     for entry in published.entries(Kind.PRESCRIPTION):
-        own = entry.code(YJ)
+        own = entry.code(systems.YJ)
         if own is None:
             continue
         read = table.read(entry.display)

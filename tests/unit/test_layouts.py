@@ -9,29 +9,14 @@ import masters
 import pytest
 
 from app.errors import InvalidInput
-from app.terminology.entries import (
-    CORE_LAB,
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    GENERAL_NAME,
-    ICD10,
-    JFAGY_FOOD,
-    JFAGY_OTHER,
-    JLAC10,
-    MODIFIER_KEY,
-    RECEIPT_DISEASE,
-    RECEIPT_MODIFIER,
-    USAGE,
-    USAGE_JAMI,
-    YJ,
-    Part,
-)
+from app.terminology.entries import Part
 from app.terminology.importers.codesystem import read_code_system
 from app.terminology.importers.drugs import name_facts, spec_facts
 from app.terminology.importers.files import Source, decode, read_source, read_tables
 from app.terminology.importers.layouts import Item, read_items, version_by_name, version_by_title
 from app.terminology.importers.releases import LAYOUTS
-from app.terminology.importers.systems import PRICE_LIST, RECEIPT_DRUG, canonical
+from app.terminology.importers.uris import PRICE_LIST, RECEIPT_DRUG, canonical
+from schemas import systems
 from schemas.statement import Kind
 
 TODAY = date(2025, 9, 1)
@@ -58,10 +43,10 @@ def codes(item: Item) -> dict[str, str]:
 
 def test_nmain(tmp_path: Path) -> None:
     first, second, old = items(tmp_path, "nmain")
-    assert (first.system, first.code, first.display, first.kind) == (DISEASE_KEY, "29000001", "甲乙炎", Kind.CONDITION)
+    assert (first.system, first.code, first.display, first.kind) == (systems.DISEASE_KEY, "29000001", "甲乙炎", Kind.CONDITION)
     assert first.names == ("甲乙炎", "甲炎") and first.kana == "コウオツエン"
     assert list(codes(first).items()) == [
-        (DISEASE_KEY, "29000001"), (DISEASE_EXCHANGE, "X001"), (RECEIPT_DISEASE, "9900001"), (ICD10, "K859"),
+        (systems.DISEASE_KEY, "29000001"), (systems.DISEASE_EXCHANGE, "X001"), (systems.RECEIPT_DISEASE, "9900001"), (systems.ICD10, "K859"),
     ]  # fmt: skip
     assert "single_use_forbidden" not in first.facts and not first.retired
     assert second.facts["single_use_forbidden"] == "true" and second.facts["icd10_second"] == "D630"
@@ -69,7 +54,7 @@ def test_nmain(tmp_path: Path) -> None:
 
 
 def test_mdfy_and_z_say_on_which_side_a_modifier_stands(tmp_path: Path) -> None:
-    for kind, system, other in (("mdfy", MODIFIER_KEY, RECEIPT_MODIFIER), ("ssk-modifier", RECEIPT_MODIFIER, MODIFIER_KEY)):
+    for kind, system, other in (("mdfy", systems.MODIFIER_KEY, systems.RECEIPT_MODIFIER), ("ssk-modifier", systems.RECEIPT_MODIFIER, systems.MODIFIER_KEY)):
         before, behind = items(tmp_path, kind)
         assert before.system == system and before.kind is Part.MODIFIER
         assert (before.facts["position"], behind.facts["position"]) == ("prefix", "postfix")
@@ -82,13 +67,13 @@ def test_index_gives_synonyms_by_exchange_code_without_readings(tmp_path: Path) 
     assert [(item.display, item.code, item.kind) for item in found] == [
         ("甲乙性炎症", "X001", Kind.CONDITION), ("甲乙炎", "X001", Kind.CONDITION), ("甲性", "Y001", Part.MODIFIER),
     ]  # fmt: skip
-    assert codes(found[0]) == {DISEASE_EXCHANGE: "X001"}
+    assert codes(found[0]) == {systems.DISEASE_EXCHANGE: "X001"}
 
 
 def test_b_gives_the_key_number_and_what_has_run_out(tmp_path: Path) -> None:
     current, injury, moved, uncoded = items(tmp_path, "ssk-disease")
-    assert list(codes(current)) == [RECEIPT_DISEASE, DISEASE_KEY, DISEASE_EXCHANGE, ICD10]
-    assert codes(current)[DISEASE_KEY] == "29000001" and current.facts["valid_from"] == "20200601"
+    assert list(codes(current)) == [systems.RECEIPT_DISEASE, systems.DISEASE_KEY, systems.DISEASE_EXCHANGE, systems.ICD10]
+    assert codes(current)[systems.DISEASE_KEY] == "29000001" and current.facts["valid_from"] == "20200601"
     assert "valid_until" not in current.facts
     assert injury.facts["single_use_forbidden"] == "true"
     assert moved.retired and moved.facts["successor"] == "9900001" and moved.facts["valid_until"] == "20220531"
@@ -98,17 +83,17 @@ def test_b_gives_the_key_number_and_what_has_run_out(tmp_path: Path) -> None:
 def test_y_of_2022_and_of_today(tmp_path: Path) -> None:
     for width in (35, 42):
         drug, unified, fee = items(tmp_path, "ssk-drug", masters.csv_text(masters.ssk_drug(width)).encode("cp932"))
-        assert codes(drug) == {RECEIPT_DRUG: "629900001", YJ: "9999001F1021"} and drug.facts["drug_code"] == "9999001F1021"
+        assert codes(drug) == {RECEIPT_DRUG: "629900001", systems.YJ: "9999001F1021"} and drug.facts["drug_code"] == "9999001F1021"
         assert (drug.facts["brand"], drug.facts["form"], drug.facts["unit"]) == ("コウヤク", "錠", "錠")
         assert drug.kana == "コウヤクジョウ5MG"
         assert ("generic_code" in drug.facts) == (width == 42)
-        assert YJ not in codes(unified) and unified.retired  # 01: listed under a common name, so no YJ code
+        assert systems.YJ not in codes(unified) and unified.retired  # 01: listed under a common name, so no YJ code
         assert fee.kind is None
 
 
 def test_price_list(tmp_path: Path) -> None:
     brand, common, old = items(tmp_path, "price")
-    assert list(codes(brand).items()) == [(PRICE_LIST, "9999001F1021"), (YJ, "9999001F1021")] and brand.kind is Kind.PRESCRIPTION
+    assert list(codes(brand).items()) == [(PRICE_LIST, "9999001F1021"), (systems.YJ, "9999001F1021")] and brand.kind is Kind.PRESCRIPTION
     assert brand.facts | {"x": ""} == {
         "form": "錠", "brand": "コウヤク", "strength": "5mg", "unit": "錠", "drug_code": "9999001F1021",
         "ingredient": "甲薬塩酸塩", "maker": "試験製薬", "category": "内用薬", "x": "",
@@ -122,16 +107,16 @@ def test_jfagy_fills_two_tables(tmp_path: Path) -> None:
     skipped: Counter[str] = Counter()
     name, data = masters.master("jfagy")
     root, fruit, insect, old = read_items(LAYOUTS["jfagy"], read_tables(source(tmp_path, name, data)), TODAY, skipped)
-    assert (root.code, root.kind, root.system) == ("00F", None, JFAGY_FOOD)
-    assert (fruit.system, fruit.kind, fruit.facts["category"], fruit.kana) == (JFAGY_FOOD, Kind.ALLERGY, "food", "こうか")
-    assert insect.system == JFAGY_OTHER and "category" not in insect.facts
+    assert (root.code, root.kind, root.system) == ("00F", None, systems.JFAGY_FOOD)
+    assert (fruit.system, fruit.kind, fruit.facts["category"], fruit.kana) == (systems.JFAGY_FOOD, Kind.ALLERGY, "food", "こうか")
+    assert insect.system == systems.JFAGY_OTHER and "category" not in insect.facts
     assert old.display == "旧果, 丙" and old.retired and old.facts["valid_until"] == "20250331"
     assert list(skipped.values()) == [1]
 
 
 def test_jlac10(tmp_path: Path) -> None:
     plain, typed = items(tmp_path, "jlac10")
-    assert codes(plain) == {JLAC10: "9Z990000002329101"} and plain.kind is Kind.LAB
+    assert codes(plain) == {systems.JLAC10: "9Z990000002329101"} and plain.kind is Kind.LAB
     assert plain.facts == {
         "item": "甲物質", "specimen": "血清", "method": "反射測光法", "result": "定量値", "specimen_code": "023",
         "method_code": "291",
@@ -143,17 +128,17 @@ def test_jlac10(tmp_path: Path) -> None:
 def test_hot_joins_hot_and_yj(tmp_path: Path) -> None:
     first, package, other = items(tmp_path, "hot")
     assert first.code == package.code == "199000101" and first.codings == package.codings
-    assert codes(other)[YJ] == "9999001F1048" and other.facts["price_code"] == "9999001F1013"
+    assert codes(other)[systems.YJ] == "9999001F1048" and other.facts["price_code"] == "9999001F1013"
     assert codes(other)["http://medis.or.jp/CodeSystem/master-HOT7"] == "1990002"
 
 
 def test_yj_generic_usage(tmp_path: Path) -> None:
     (drug,) = items(tmp_path, "yj")
-    assert codes(drug) == {YJ: "9999001F1021"} and drug.facts["ingredient"] == "甲薬塩酸塩"
+    assert codes(drug) == {systems.YJ: "9999001F1021"} and drug.facts["ingredient"] == "甲薬塩酸塩"
     (general,) = items(tmp_path, "generic")
-    assert codes(general) == {GENERAL_NAME: "9999001F1ZZZ"} and general.names == ("【般】甲薬錠５ｍｇ", "甲薬錠5mg")
+    assert codes(general) == {systems.GENERAL_NAME: "9999001F1ZZZ"} and general.names == ("【般】甲薬錠５ｍｇ", "甲薬錠5mg")
     now, old = items(tmp_path, "usage")
-    assert codes(now) == {USAGE: "1013044400000000"} and now.kind is Part.USAGE and not now.retired
+    assert codes(now) == {systems.USAGE: "1013044400000000"} and now.kind is Part.USAGE and not now.retired
     assert (now.facts["category"], now.facts["code_class"]) == ("内服", "標準コード")
     assert old.retired
 
@@ -161,7 +146,7 @@ def test_yj_generic_usage(tmp_path: Path) -> None:
 def test_code_system(tmp_path: Path) -> None:
     skipped: Counter[str] = Counter()
     read = read_code_system(source(tmp_path, "a.json", masters.code_system()), skipped)
-    assert (read.system, read.version, len(read.items)) == (CORE_LAB, "9.9.0", 2)
+    assert (read.system, read.version, len(read.items)) == (systems.CORE_LAB, "9.9.0", 2)
     item = read.items[0]
     assert item.kind is Kind.LAB and item.names == ("甲", "甲物質")
     assert item.facts == {"parent": "KO", "specimen": "血清", "name_ja": "甲物質"}
@@ -172,8 +157,8 @@ def test_an_old_oid_becomes_the_url_of_today(tmp_path: Path) -> None:
     old = {"resourceType": "CodeSystem", "url": "urn:oid:1.2.392.200250.2.2.20.20", "content": "fragment",
            "concept": [{"code": "1011000090000000", "display": "１日１回起床時"}]}  # fmt: skip
     read = read_code_system(source(tmp_path, "a.json", json.dumps(old).encode()), Counter())
-    assert read.system == USAGE_JAMI and read.version is None and read.items[0].kind is Part.USAGE
-    assert canonical("urn:oid:1.2.392.200119.4.101.2") == DISEASE_KEY
+    assert read.system == systems.USAGE_JAMI and read.version is None and read.items[0].kind is Part.USAGE
+    assert canonical("urn:oid:1.2.392.200119.4.101.2") == systems.DISEASE_KEY
     assert canonical("http://example.org/x") == "http://example.org/x"
 
 

@@ -8,22 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.terminology.entries import (
-    CORE_LAB,
-    DEPARTMENT,
-    ICD10,
-    INFECTION_LAB,
-    JFAGY_FOOD,
-    USAGE,
-    USAGE_JAMI,
-    Entry,
-    LocalEntry,
-    Part,
-    starter_entries,
-    starter_version,
-)
+from app.terminology.entries import Entry, LocalEntry, Part, starter_entries, starter_version
 from app.terminology.matching import Lexicon, key
 from app.terminology.spelling import variant_key
+from schemas import systems
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -111,12 +99,12 @@ def test_lookup_knows_synonyms_and_spellings(lexicon: Lexicon) -> None:
     for name in ("2型糖尿病", "DM2", "Ⅱ型糖尿病", "２型糖尿病", "T2DM", "t2dm"):
         entry = lexicon.lookup(Kind.CONDITION, name)
         assert entry is not None and entry.display == "2型糖尿病", name
-        assert ("E119", ICD10) in [(c.code, c.system) for c in entry.codings]
+        assert ("E119", systems.ICD10) in [(c.code, c.system) for c in entry.codings]
     for name in ("PT-INR", "PT INR", "ＰＴ－ＩＮＲ", "pt‐inr"):
         entry = lexicon.lookup(Kind.LAB, name)
-        assert entry is not None and entry.codings[0].system == CORE_LAB, name
+        assert entry is not None and entry.codings[0].system == systems.CORE_LAB, name
     egg = lexicon.lookup(Kind.ALLERGY, "鶏卵")
-    assert egg is not None and egg.codings[0].system == JFAGY_FOOD and egg.properties["category"] == "food"
+    assert egg is not None and egg.codings[0].system == systems.JFAGY_FOOD and egg.properties["category"] == "food"
     assert lexicon.lookup(Kind.CONDITION, "そんな病気はない") is None
     assert lexicon.lookup(Kind.CONDITION, "") is None
 
@@ -201,30 +189,30 @@ def test_the_marks_are_those_that_the_model_was_trained_with(lexicon: Lexicon) -
 
 
 def test_codes_that_the_tables_hold(lexicon: Lexicon) -> None:
-    assert lexicon.holds(CORE_LAB, "3A010000002399901")
-    assert not lexicon.holds(CORE_LAB, "3A010000002399902") and not lexicon.holds("urn:none", "1")
-    assert lexicon.display(CORE_LAB, "3A015000002399901") == "ALB"
-    assert lexicon.display(CORE_LAB, "0") is None
+    assert lexicon.holds(systems.CORE_LAB, "3A010000002399901")
+    assert not lexicon.holds(systems.CORE_LAB, "3A010000002399902") and not lexicon.holds("urn:none", "1")
+    assert lexicon.display(systems.CORE_LAB, "3A015000002399901") == "ALB"
+    assert lexicon.display(systems.CORE_LAB, "0") is None
     displays = lexicon.lab_displays
-    assert displays[INFECTION_LAB, "5F016141002399911"] == "HBs抗原(定性)"
-    assert {system for system, _ in displays} == {CORE_LAB, INFECTION_LAB}
+    assert displays[systems.INFECTION_LAB, "5F016141002399911"] == "HBs抗原(定性)"
+    assert {system for system, _ in displays} == {systems.CORE_LAB, systems.INFECTION_LAB}
     # 43 items have 55 displays, 5 infections 38 (JP-CLINS 1.10.0).
-    assert len({shown for (system, _), shown in displays.items() if system == CORE_LAB}) == 55
+    assert len({shown for (system, _), shown in displays.items() if system == systems.CORE_LAB}) == 55
     assert len(displays) == 55 + 38
 
 
 def test_departments_and_usages(lexicon: Lexicon) -> None:
     internal = lexicon.department("内科")
-    assert internal == Coding(system=DEPARTMENT, code="01", display="内科")
-    assert lexicon.department("糖尿病内科") == Coding(system=DEPARTMENT, code="73", display="糖尿病内科")
+    assert internal == Coding(system=systems.DEPARTMENT, code="01", display="内科")
+    assert lexicon.department("糖尿病内科") == Coding(system=systems.DEPARTMENT, code="73", display="糖尿病内科")
     assert lexicon.department("そんな科") is None
     usages = lexicon.usage("内服/1日1回/朝食前")
-    assert [(coding.system, coding.code) for coding in usages] == [(USAGE, "1011000100000000"), (USAGE_JAMI, "1011000100000000")]
+    assert [(coding.system, coding.code) for coding in usages] == [(systems.USAGE, "1011000100000000"), (systems.USAGE_JAMI, "1011000100000000")]
     assert lexicon.usage("") == () and lexicon.usage("内服/いつか") == ()
 
 
 def test_the_hospitals_own_codes() -> None:
-    target = Coding(system=CORE_LAB, code="3A015000002399901", display="ALB")
+    target = Coding(system=systems.CORE_LAB, code="3A015000002399901", display="ALB")
     rows = [LocalEntry(Kind.LAB, "L01", "ALBU", target), LocalEntry(Kind.LAB, "ALBU", "別の検査"), LocalEntry(Kind.INFECTION, "I1", "ガラス")]
     lexicon = Lexicon([], "test", rows)
     # A name goes before a code.

@@ -6,20 +6,9 @@ from decimal import Decimal
 import pytest
 
 from app import standardize
-from app.terminology.entries import (
-    CORE_LAB,
-    ICD10,
-    INFECTION_LAB,
-    JFAGY_FOOD,
-    JFAGY_PRODUCT,
-    USAGE,
-    USAGE_JAMI,
-    YJ,
-    Entry,
-    starter_entries,
-    starter_version,
-)
+from app.terminology.entries import Entry, starter_entries, starter_version
 from app.terminology.matching import Lexicon
+from schemas import systems
 from schemas.coding import Coding
 from schemas.issue import Issue, IssueType
 from schemas.record import Comparator, Quantity, Record, ReferenceRange
@@ -82,7 +71,7 @@ def test_an_abbreviation_is_expanded_and_coded(lexicon: Lexicon, name: str) -> N
     record, issues = one(lexicon, say(Kind.CONDITION, name=name, onset="2015年"))
     assert not issues
     assert (record.display, record.date) == ("2型糖尿病", "2015")
-    assert (ICD10, "E119") in codes(record)
+    assert (systems.ICD10, "E119") in codes(record)
     assert record.statement.name.quote == name
 
 
@@ -91,7 +80,7 @@ def test_sides_and_states_keep_the_code_and_the_written_name(lexicon: Lexicon, n
     record, issues = one(lexicon, say(Kind.CONDITION, name=name))
     assert not issues
     assert record.display == name
-    assert (ICD10, "J189") in codes(record)
+    assert (systems.ICD10, "J189") in codes(record)
 
 
 def test_a_name_without_code_stays_as_written_and_is_reported(lexicon: Lexicon) -> None:
@@ -137,20 +126,20 @@ def test_the_tables_category_wins(lexicon: Lexicon) -> None:
     record, issues = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.MEDICATION, name="鶏卵"))
     assert not issues
     assert record.statement.category is AllergyCategory.FOOD
-    assert {system for system, _ in codes(record)} == {JFAGY_FOOD}
+    assert {system for system, _ in codes(record)} == {systems.JFAGY_FOOD}
     record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="そばアレルギー", reaction="発疹、呼吸苦"))
-    assert {system for system, _ in codes(record)} == {JFAGY_FOOD}
+    assert {system for system, _ in codes(record)} == {systems.JFAGY_FOOD}
     assert record.reactions == ("発疹", "呼吸苦")
 
 
 def test_a_drug_is_an_allergen_of_medication(lexicon: Lexicon) -> None:
     record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="ﾛｷｿﾆﾝ錠60mg"))
     assert record.statement.category is AllergyCategory.MEDICATION
-    assert codes(record) == {(JFAGY_PRODUCT, "YCM1149019F1560")}
+    assert codes(record) == {(systems.JFAGY_PRODUCT, "YCM1149019F1560")}
     # Which of its products the brand means is not said.
     record, issues = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.FOOD, name="ロキソニン"))
     assert record.statement.category is AllergyCategory.MEDICATION
-    assert not record.codings and {c.coding.system for c in record.candidates} == {JFAGY_PRODUCT}
+    assert not record.codings and {c.coding.system for c in record.candidates} == {systems.JFAGY_PRODUCT}
     assert [issue.code for issue in issues] == [IssueType.CODE_INVALID]
     record, _ = one(lexicon, say(Kind.ALLERGY, category=AllergyCategory.ENVIRONMENT, name="ほこり"))
     assert record.statement.category is AllergyCategory.ENVIRONMENT
@@ -171,7 +160,7 @@ def test_a_number_keeps_its_digits_and_takes_its_unit(lexicon: Lexicon) -> None:
     assert record.quantity == Quantity(value=Decimal("7.10"), unit="%")
     assert str(record.quantity.value) == "7.10"
     assert (record.display, record.flag, record.date) == ("HbA1c", "↑", "2026-06-01")
-    assert {system for system, _ in codes(record)} == {CORE_LAB}
+    assert {system for system, _ in codes(record)} == {systems.CORE_LAB}
     assert record.text_value is None
 
 
@@ -232,7 +221,7 @@ def test_an_infection_by_its_label_its_number_or_both(lexicon: Lexicon) -> None:
     record, issues = one(lexicon, say(Kind.INFECTION, result=InfectionResult.NEGATIVE, name="HBs抗原", value="(-)"))
     assert not issues
     assert (record.text_value, record.quantity) == ("陰性", None)
-    assert {system for system, _ in codes(record)} == {INFECTION_LAB}
+    assert {system for system, _ in codes(record)} == {systems.INFECTION_LAB}
     record, issues = one(lexicon, say(Kind.INFECTION, name="HBs抗体", value="123.4", unit="mIU/mL"))
     assert not issues
     assert (record.text_value, record.quantity) == (None, Quantity(value=Decimal("123.4"), unit="mIU/mL"))
@@ -257,14 +246,14 @@ def test_an_infections_value_without_a_label(lexicon: Lexicon) -> None:
 
 
 def test_a_prescription_is_computed_and_its_product_coded() -> None:
-    coding = Coding(system=YJ, code="2171022F3020", display="アムロジピンOD錠5mg")
+    coding = Coding(system=systems.YJ, code="2171022F3020", display="アムロジピンOD錠5mg")
     lexicon = Lexicon([Entry(Kind.PRESCRIPTION, coding.display, (coding.display,), (coding,))], "test")
     record, issues = one(
         lexicon, say(Kind.PRESCRIPTION, name="ｱﾑﾛｼﾞﾋﾟﾝOD錠５mg", dose="2錠", usage="分2 朝夕食後", days="28日分")
     )
     assert not issues
     assert record.display == "アムロジピンOD錠5mg"
-    assert codes(record) == {(YJ, coding.code)}
+    assert codes(record) == {(systems.YJ, coding.code)}
     dosage = record.dosage
     assert dosage is not None
     assert (dosage.dose, dosage.dose_unit, dosage.per_day, dosage.days) == (Decimal(1), "錠", 2, 28)
@@ -273,7 +262,7 @@ def test_a_prescription_is_computed_and_its_product_coded() -> None:
 def test_a_usage_is_coded_by_what_it_says(lexicon: Lexicon) -> None:
     record, _ = one(lexicon, say(Kind.PRESCRIPTION, name="アムロジピン錠5mg", dose="1錠", usage="分1 朝食後", days="28日分"))
     assert record.dosage is not None
-    assert [(c.system, c.code) for c in record.dosage.usage] == [(USAGE, "1011000400000000"), (USAGE_JAMI, "1011000400000000")]
+    assert [(c.system, c.code) for c in record.dosage.usage] == [(systems.USAGE, "1011000400000000"), (systems.USAGE_JAMI, "1011000400000000")]
     for name, usage in (("ロキソニンテープ100mg", "朝食後"), ("アムロジピン錠5mg", "適当に"), ("アムロジピン錠5mg", "隔日")):
         record, _ = one(lexicon, say(Kind.PRESCRIPTION, name=name, usage=usage))
         assert record.dosage is not None and record.dosage.usage == ()

@@ -13,14 +13,14 @@ from typing import Any
 import orjson
 
 from app.errors import InvalidInput
-from app.terminology.entries import CORE_LAB, CORE_LAB_11, ICD10, INFECTION_LAB, INFECTION_LAB_11, JLAC10
-from app.terminology.importers import systems
+from app.terminology.importers import uris
 from app.terminology.importers.files import Source, decode
 from app.terminology.importers.layouts import Faults, Item
+from schemas import systems
 
 KIND = "codesystem"
-LABORATORY = frozenset({CORE_LAB, INFECTION_LAB, CORE_LAB_11, INFECTION_LAB_11})
-_TESTED = {JLAC10: r"[0-9A-Z]{17}"} | dict.fromkeys(LABORATORY, r"[0-9A-Z]{17}")
+LABORATORY = frozenset({systems.CORE_LAB, systems.INFECTION_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB_11})
+_TESTED = {systems.JLAC10: r"[0-9A-Z]{17}"} | dict.fromkeys(LABORATORY, r"[0-9A-Z]{17}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_code_system(source: Source, skipped: Counter[str], *, force: bool = Fal
             f"{KIND}: {source.name}: the CodeSystem holds no concepts of its own (content {resource.get('content')}). "
             "Nothing was stored."
         )
-    system = systems.canonical(url)
+    system = uris.canonical(url)
     faults, items, total = Faults(KIND), [], 0
     for where, concept, parents in _walk(concepts, "concept", (), faults):
         total += 1
@@ -117,9 +117,9 @@ def _item(
         facts["name_ja"] = others[0]
     if facts.get("inactive") == "True" or facts.get("status") == "retired":
         facts["retired"] = "true"
-    coded = leaf or system == ICD10
+    coded = leaf or system == systems.ICD10
     return Item(
-        where, system, code, display, systems.KINDS.get(system) if coded else None,
+        where, system, code, display, uris.KINDS.get(system) if coded else None,
         tuple(dict.fromkeys((display, *others))), ((system, code, display),),
         {key: value for key, value in facts.items() if value},
     )  # fmt: skip

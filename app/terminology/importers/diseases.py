@@ -7,18 +7,10 @@ SSK, マスターファイル仕様説明書, checked against published rows. Bo
 import re
 from datetime import date
 
-from app.terminology.entries import (
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    ICD10,
-    MODIFIER_EXCHANGE,
-    MODIFIER_KEY,
-    RECEIPT_DISEASE,
-    RECEIPT_MODIFIER,
-    Part,
-)
-from app.terminology.importers import systems
+from app.terminology.entries import Part
+from app.terminology.importers import uris
 from app.terminology.importers.layouts import Column, Item, Layout, Row, day, ended, shape, version_by_name
+from schemas import systems
 from schemas.statement import Kind
 
 UNCODED = frozenset({"0000999", "99999999"})
@@ -55,11 +47,11 @@ def _nmain(row: Row, today: date) -> Item:
     # A row with a successor is withdrawn (移行先病名管理番号); what 変更区分 means is not relied on.
     retired = row["successor"] not in ("", code)
     return Item(
-        row.where, DISEASE_KEY, code, name, None if code in UNCODED else Kind.CONDITION,
+        row.where, systems.DISEASE_KEY, code, name, None if code in UNCODED else Kind.CONDITION,
         _names(name, row["short"]),
         _codings(
-            (DISEASE_KEY, code, name), (DISEASE_EXCHANGE, row["exchange"], name),
-            (RECEIPT_DISEASE, row["receipt"], name), (ICD10, row["icd10"], name),
+            (systems.DISEASE_KEY, code, name), (systems.DISEASE_EXCHANGE, row["exchange"], name),
+            (systems.RECEIPT_DISEASE, row["receipt"], name), (systems.ICD10, row["icd10"], name),
         ),
         _facts(
             adoption=row["adoption"], icd10_second=row["second"], change=row["change"].strip("0"),
@@ -98,10 +90,10 @@ def _mdfy(row: Row, today: date) -> Item:
     # 接続位置区分: 10 and above stand before the disease name, 9 and below behind it.
     position = "prefix" if int(row["position"]) >= 10 else "postfix"
     return Item(
-        row.where, MODIFIER_KEY, code, name, Part.MODIFIER, (name,),
+        row.where, systems.MODIFIER_KEY, code, name, Part.MODIFIER, (name,),
         _codings(
-            (MODIFIER_KEY, code, name), (MODIFIER_EXCHANGE, row["exchange"], name),
-            (RECEIPT_MODIFIER, row["receipt"], name),
+            (systems.MODIFIER_KEY, code, name), (systems.MODIFIER_EXCHANGE, row["exchange"], name),
+            (systems.RECEIPT_MODIFIER, row["receipt"], name),
         ),
         _facts(position=position, category=row["category"], exclusive=row["exclusive"], change=row["change"].strip("0")),
         row["kana"],
@@ -129,9 +121,9 @@ def _index(row: Row, today: date) -> Item | str:
     if row["script"] == "2":
         return "reading of a name (かな漢字区分 2)"
     system, exchange, kind = (
-        (systems.DISEASE_INDEX, DISEASE_EXCHANGE, Kind.CONDITION)
+        (uris.DISEASE_INDEX, systems.DISEASE_EXCHANGE, Kind.CONDITION)
         if row["table"] == "1"
-        else (systems.MODIFIER_INDEX, MODIFIER_EXCHANGE, Part.MODIFIER)
+        else (uris.MODIFIER_INDEX, systems.MODIFIER_EXCHANGE, Part.MODIFIER)
     )
     name = row["term"]
     return Item(row.where, system, row["code"], name, kind, (name,), ((exchange, row["code"], name),), {"index": "true"})
@@ -159,11 +151,11 @@ def _ssk_disease(row: Row, today: date) -> Item:
     retired = _ssk_retired(row, today)
     moved = row["moved"] if row["moved"] != code else ""
     return Item(
-        row.where, RECEIPT_DISEASE, code, name, None if code in UNCODED else Kind.CONDITION,
+        row.where, systems.RECEIPT_DISEASE, code, name, None if code in UNCODED else Kind.CONDITION,
         _names(name, row["short"]),
         _codings(
-            (RECEIPT_DISEASE, code, name), (DISEASE_KEY, row["number"], name),
-            (DISEASE_EXCHANGE, row["exchange"], name), (ICD10, row["icd10"], name),
+            (systems.RECEIPT_DISEASE, code, name), (systems.DISEASE_KEY, row["number"], name),
+            (systems.DISEASE_EXCHANGE, row["exchange"], name), (systems.ICD10, row["icd10"], name),
         ),
         _facts(
             adoption=row["adoption"], icd10_second=row["second"],
@@ -204,10 +196,10 @@ def _ssk_modifier(row: Row, today: date) -> Item:
     code, name = row["code"], row["name"]
     # SSK, マスターファイル仕様説明書: codes 8000 to 8999 stand behind the disease name (接尾語), others before it.
     return Item(
-        row.where, RECEIPT_MODIFIER, code, name, Part.MODIFIER, (name,),
+        row.where, systems.RECEIPT_MODIFIER, code, name, Part.MODIFIER, (name,),
         _codings(
-            (RECEIPT_MODIFIER, code, name), (MODIFIER_KEY, row["number"], name),
-            (MODIFIER_EXCHANGE, row["exchange"], name),
+            (systems.RECEIPT_MODIFIER, code, name), (systems.MODIFIER_KEY, row["number"], name),
+            (systems.MODIFIER_EXCHANGE, row["exchange"], name),
         ),
         _facts(
             position="postfix" if code.startswith("8") else "prefix", category=row["category"],

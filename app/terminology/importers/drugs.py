@@ -16,9 +16,10 @@ import re
 import unicodedata
 from datetime import date
 
-from app.terminology.entries import GENERAL_NAME, USAGE, YJ, Part
-from app.terminology.importers import systems
+from app.terminology.entries import Part
+from app.terminology.importers import uris
 from app.terminology.importers.layouts import Column, Item, Layout, Row, day, ended, flat, shape
+from schemas import systems
 from schemas.statement import Kind
 
 _CODE = shape(r"\d{7}[A-Z]\d{4}", "12 characters: 7 digits, a letter, 4 digits")
@@ -74,7 +75,7 @@ def is_brand_listed(code: str) -> bool:
 
 
 def _with_yj(own: tuple[str, str, str], price_code: str) -> tuple[tuple[str, str, str], ...]:
-    return (own, (YJ, price_code, own[2])) if is_brand_listed(price_code) else (own,)
+    return (own, (systems.YJ, price_code, own[2])) if is_brand_listed(price_code) else (own,)
 
 
 def _facts(*groups: dict[str, str], **facts: str) -> dict[str, str]:
@@ -94,9 +95,9 @@ def _until(text: str) -> str:
 def _price(row: Row, today: date) -> Item:
     code, name = row["code"], row["name"]
     until = _until(row["until"])
-    codings = _with_yj((systems.PRICE_LIST, code, name), code)
+    codings = _with_yj((uris.PRICE_LIST, code, name), code)
     return Item(
-        row.where, systems.PRICE_LIST, code, name, Kind.PRESCRIPTION, (name,), codings,
+        row.where, uris.PRICE_LIST, code, name, Kind.PRESCRIPTION, (name,), codings,
         _facts(
             name_facts(name, common=not is_brand_listed(code)), spec_facts(row["spec"]), drug_code=code,
             ingredient=folded(row["ingredient"]), maker=folded(row["maker"]), category=row["section"], common_name="" if is_brand_listed(code) else "true",
@@ -125,10 +126,10 @@ def _ssk_drug(row: Row, today: date) -> Item:
     code = row["code"]
     name = row["full"] or row["name"]
     price = row["drug"]
-    codings = _with_yj((systems.RECEIPT_DRUG, code, name), price)
+    codings = _with_yj((uris.RECEIPT_DRUG, code, name), price)
     retired = row["change"] in ("1", "9") or ended(row["until"], today)
     return Item(
-        row.where, systems.RECEIPT_DRUG, code, name,
+        row.where, uris.RECEIPT_DRUG, code, name,
         # Without a code of the price list it is no drug: reductions of fees stand in this master too.
         Kind.PRESCRIPTION if price else None, tuple(dict.fromkeys((name, row["name"]))), codings,
         _facts(
@@ -162,7 +163,7 @@ SSK_DRUG = Layout(
 def _hot(row: Row, today: date) -> Item:
     hot9, name = row["code"][:9], row["name"] or row["notice"]
     codings = [
-        (systems.HOT9, hot9, name), (YJ, row["yj"], name), (systems.HOT7, row["hot7"], name),
+        (systems.HOT9, hot9, name), (systems.YJ, row["yj"], name), (systems.HOT7, row["hot7"], name),
     ]  # fmt: skip
     return Item(
         row.where, systems.HOT9, hot9, name, Kind.PRESCRIPTION,
@@ -199,7 +200,7 @@ HOT = Layout(
 def _yj(row: Row, today: date) -> Item:
     code, name = row["code"], row["name"]
     return Item(
-        row.where, YJ, code, name, Kind.PRESCRIPTION, (name,), ((YJ, code, name),),
+        row.where, systems.YJ, code, name, Kind.PRESCRIPTION, (name,), ((systems.YJ, code, name),),
         _facts(
             name_facts(name), spec_facts(row["spec"]), drug_code=code, ingredient=folded(row["ingredient"]),
             maker=folded(row["maker"]),
@@ -225,8 +226,8 @@ def _generic(row: Row, today: date) -> Item:
     plain = re.sub(r"^【般】", "", folded(name)).strip()
     facts = name_facts(plain, common=True)
     return Item(
-        row.where, GENERAL_NAME, code, name, Kind.PRESCRIPTION, tuple(dict.fromkeys((name, plain))),
-        ((GENERAL_NAME, code, name),),
+        row.where, systems.GENERAL_NAME, code, name, Kind.PRESCRIPTION, tuple(dict.fromkeys((name, plain))),
+        ((systems.GENERAL_NAME, code, name),),
         _facts(
             facts, spec_facts(row["spec"]), ingredient=folded(row["ingredient"]), category=row["section"],
             common_name="true", exception="true" if row["exception"] else "",
@@ -253,7 +254,7 @@ def _usage(row: Row, today: date) -> Item:
     code, name = row["code"], row["name"]
     until = _until(row["until"])
     return Item(
-        row.where, USAGE, code, name, Part.USAGE, (name,), ((USAGE, code, name),),
+        row.where, systems.USAGE, code, name, Part.USAGE, (name,), ((systems.USAGE, code, name),),
         _facts(
             category=row["category"], method=row["method"], timing=row["timing"], code_class=row["class"],
             valid_from=_until(row["from"]), valid_until="" if until == "99999999" else until,

@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from app.terminology.entries import JFAGY_FOOD, JFAGY_OTHER, JLAC10
 from app.terminology.importers.layouts import Column, Item, Layout, Row, day, ended, shape
+from schemas import systems
 from schemas.statement import Kind
 
 
@@ -20,7 +20,7 @@ def _jlac10(row: Row, today: date) -> Item:
         "specimen_code": code[9:12], "method_code": code[12:15],
     }  # fmt: skip
     return Item(
-        row.where, JLAC10, code, name, Kind.LAB, (name,), ((JLAC10, code, name),),
+        row.where, systems.JLAC10, code, name, Kind.LAB, (name,), ((systems.JLAC10, code, name),),
         {key: value for key, value in facts.items() if value},
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ def _jfagy(row: Row, today: date) -> Item | str:
     branch = code[2:3]
     if branch == "M":
         return "dummy code of medication, which is in no table of this file"
-    system = JFAGY_FOOD if branch == "F" else JFAGY_OTHER
+    system = systems.JFAGY_FOOD if branch == "F" else systems.JFAGY_OTHER
     dummy = not code.startswith("J9")  # 00F and 00N head the tables, D9… stand for an allergen without a code
     facts = {
         "category": "food" if branch == "F" else "", "english": row["english"], "level": row["level"],

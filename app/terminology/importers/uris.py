@@ -4,32 +4,10 @@ Source of the URIs and of their old OIDs: the map OID to URL of HL7 FHIR JP Core
 system tables of JP-CLINS 1.10.0. Where no URI was ever given, ours begins with `urn:hyojun:`.
 """
 
-from app.terminology.entries import (
-    CORE_LAB,
-    CORE_LAB_11,
-    DEPARTMENT,
-    DISEASE_EXCHANGE,
-    DISEASE_KEY,
-    GENERAL_NAME,
-    ICD10,
-    INFECTION_LAB,
-    INFECTION_LAB_11,
-    JFAGY_FOOD,
-    JFAGY_OTHER,
-    JLAC10,
-    MODIFIER_EXCHANGE,
-    MODIFIER_KEY,
-    RECEIPT_DISEASE,
-    RECEIPT_MODIFIER,
-    USAGE,
-    USAGE_JAMI,
-    YJ,
-    Part,
-)
+from app.terminology.entries import Part
+from schemas import systems
 from schemas.statement import Kind
 
-HOT7 = "http://medis.or.jp/CodeSystem/master-HOT7"
-HOT9 = "http://medis.or.jp/CodeSystem/master-HOT9"
 # Names of ours for tables whose codes were given no URI; such a coding never goes into a resource.
 PRICE_LIST = "urn:hyojun:mhlw-price-list"
 RECEIPT_DRUG = "urn:hyojun:ssk-drug"
@@ -39,22 +17,22 @@ MODIFIER_INDEX = "urn:hyojun:medis-index-modifier"
 # Two OIDs are in use for some: 20.1.x in the CodeSystems of 2023, 20.2.x in the maps.
 _MHLW = "http://jpfhir.jp/fhir/core/mhlw"
 _OIDS = {
-    "1.2.392.200119.4.101.2": DISEASE_KEY,
-    "1.2.392.200119.4.101.6": DISEASE_EXCHANGE,
-    "1.2.392.200119.4.201.2": MODIFIER_KEY,
-    "1.2.392.200119.4.201.5": MODIFIER_EXCHANGE,
+    "1.2.392.200119.4.101.2": systems.DISEASE_KEY,
+    "1.2.392.200119.4.101.6": systems.DISEASE_EXCHANGE,
+    "1.2.392.200119.4.201.2": systems.MODIFIER_KEY,
+    "1.2.392.200119.4.201.5": systems.MODIFIER_EXCHANGE,
     "1.2.392.200119.4.402.1": "http://medis.or.jp/CodeSystem/master-HOT13",
-    "1.2.392.200119.4.403.1": HOT9,
-    "1.2.392.100495.20.2.74": HOT9,
-    "1.2.392.200119.4.403.2": HOT7,
-    "1.2.392.200119.4.504": JLAC10,
-    "1.2.392.100495.20.1.73": YJ,
-    "1.2.392.100495.20.2.73": YJ,
-    "1.2.392.100495.20.1.81": GENERAL_NAME,
-    "1.2.392.100495.20.2.81": GENERAL_NAME,
-    "1.2.392.200250.2.2.2": DEPARTMENT,
-    "1.2.392.200250.2.2.20": USAGE_JAMI,
-    "1.2.392.200250.2.2.20.20": USAGE_JAMI,
+    "1.2.392.200119.4.403.1": systems.HOT9,
+    "1.2.392.100495.20.2.74": systems.HOT9,
+    "1.2.392.200119.4.403.2": systems.HOT7,
+    "1.2.392.200119.4.504": systems.JLAC10,
+    "1.2.392.100495.20.1.73": systems.YJ,
+    "1.2.392.100495.20.2.73": systems.YJ,
+    "1.2.392.100495.20.1.81": systems.GENERAL_NAME,
+    "1.2.392.100495.20.2.81": systems.GENERAL_NAME,
+    "1.2.392.200250.2.2.2": systems.DEPARTMENT,
+    "1.2.392.200250.2.2.20": systems.USAGE_JAMI,
+    "1.2.392.200250.2.2.20.20": systems.USAGE_JAMI,
     "1.2.392.200250.2.2.20.22": "http://jami.jp/CodeSystem/MedicationUsageAdditional",
     "1.2.392.200250.2.2.20.30": "http://jami.jp/CodeSystem/MedicationMethodBasicUsage",
     "1.2.392.200250.2.2.20.31": "http://jami.jp/CodeSystem/MedicationEventTriggered",
@@ -82,27 +60,27 @@ _OIDS = {
 }
 
 KINDS: dict[str, Kind | Part] = {
-    DISEASE_KEY: Kind.CONDITION,
-    DISEASE_EXCHANGE: Kind.CONDITION,
-    RECEIPT_DISEASE: Kind.CONDITION,
-    ICD10: Kind.CONDITION,
-    MODIFIER_KEY: Part.MODIFIER,
-    MODIFIER_EXCHANGE: Part.MODIFIER,
-    RECEIPT_MODIFIER: Part.MODIFIER,
-    JFAGY_FOOD: Kind.ALLERGY,
-    JFAGY_OTHER: Kind.ALLERGY,
-    CORE_LAB: Kind.LAB,
-    CORE_LAB_11: Kind.LAB,
-    JLAC10: Kind.LAB,
-    INFECTION_LAB: Kind.INFECTION,
-    INFECTION_LAB_11: Kind.INFECTION,
-    YJ: Kind.PRESCRIPTION,
-    HOT7: Kind.PRESCRIPTION,
-    HOT9: Kind.PRESCRIPTION,
-    GENERAL_NAME: Kind.PRESCRIPTION,
-    USAGE: Part.USAGE,
-    USAGE_JAMI: Part.USAGE,
-    DEPARTMENT: Part.DEPARTMENT,
+    systems.DISEASE_KEY: Kind.CONDITION,
+    systems.DISEASE_EXCHANGE: Kind.CONDITION,
+    systems.RECEIPT_DISEASE: Kind.CONDITION,
+    systems.ICD10: Kind.CONDITION,
+    systems.MODIFIER_KEY: Part.MODIFIER,
+    systems.MODIFIER_EXCHANGE: Part.MODIFIER,
+    systems.RECEIPT_MODIFIER: Part.MODIFIER,
+    systems.JFAGY_FOOD: Kind.ALLERGY,
+    systems.JFAGY_OTHER: Kind.ALLERGY,
+    systems.CORE_LAB: Kind.LAB,
+    systems.CORE_LAB_11: Kind.LAB,
+    systems.JLAC10: Kind.LAB,
+    systems.INFECTION_LAB: Kind.INFECTION,
+    systems.INFECTION_LAB_11: Kind.INFECTION,
+    systems.YJ: Kind.PRESCRIPTION,
+    systems.HOT7: Kind.PRESCRIPTION,
+    systems.HOT9: Kind.PRESCRIPTION,
+    systems.GENERAL_NAME: Kind.PRESCRIPTION,
+    systems.USAGE: Part.USAGE,
+    systems.USAGE_JAMI: Part.USAGE,
+    systems.DEPARTMENT: Part.DEPARTMENT,
 }
 """A system that is not here is stored and never coded with (units, routes, document types …)."""
 
