@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from loaded_tables import AMLODIPINE, CRP, DISEASE_KEY, HBS, TP, concept, load, load_all
+from loaded_tables import AMLODIPINE, CRP, HBS, TP, concept, load, load_all
 from sqlalchemy import func, select
 
 from app.db import Database
@@ -36,7 +36,7 @@ from schemas.statement import Kind
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "kind,code,display,system,standard_code,standard_display"
 GOOD = [
-    f"condition,D001,肺炎（当院）,{DISEASE_KEY},20050001,肺炎",
+    f"condition,D001,肺炎（当院）,{systems.DISEASE_KEY},20050001,肺炎",
     f"condition,D002,糖尿病,{systems.ICD10},E119,糖尿病",
     f"allergy,A-1,卵,{systems.JFAGY_FOOD},J9FC11000000,鶏卵",
     f"lab,1001_23,総蛋白_血清,{systems.CORE_LAB},{TP},TP",
@@ -82,7 +82,7 @@ def test_a_file_becomes_rows_with_the_tables_displays(tables: Database) -> None:
     assert report.stored and numbers(report) == (7, 0, 0, 0, 0)
     assert report.faults == ()
     rows = entries(tables)
-    assert rows["D001"].target == Coding(system=DISEASE_KEY, code="20050001", display="肺炎")
+    assert rows["D001"].target == Coding(system=systems.DISEASE_KEY, code="20050001", display="肺炎")
     assert rows["M 10"] == LocalEntry(
         Kind.PRESCRIPTION,
         "M 10",
@@ -98,7 +98,7 @@ def test_a_file_becomes_rows_with_the_tables_displays(tables: Database) -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932"])
 def test_encodings_and_japanese_headings(tables: Database, encoding: str) -> None:
     header = "種別,院内コード,院内名称,コード体系,標準コード,標準名称,備考"
-    raw = file(f"傷病名,D001,髙血圧～①,{DISEASE_KEY},20050001,肺炎,備考は読まない", header=header, encoding=encoding)
+    raw = file(f"傷病名,D001,髙血圧～①,{systems.DISEASE_KEY},20050001,肺炎,備考は読まない", header=header, encoding=encoding)
     assert store(tables, raw).stored
     assert entries(tables)["D001"].display == "髙血圧～①"
 
@@ -175,13 +175,13 @@ BAD = {
     f"condition,D9,{'x' * 201},,,": "display: has 201",
     "disease,D9,x,,,": "kind: must be one of",
     ",D9,x,,,": "kind: must be one of",
-    f"condition,D9,x,{DISEASE_KEY},,": "standard_code: is empty",
+    f"condition,D9,x,{systems.DISEASE_KEY},,": "standard_code: is empty",
     "condition,D9,x,,20050001,": "system: is empty",
-    f"condition,D9,x,{DISEASE_KEY},99999999,": "standard_code: no loaded table",
-    f"condition,D9,x,{DISEASE_KEY},20050001\x00,": "standard_code: no loaded table",
+    f"condition,D9,x,{systems.DISEASE_KEY},99999999,": "standard_code: no loaded table",
+    f"condition,D9,x,{systems.DISEASE_KEY},20050001\x00,": "standard_code: no loaded table",
     f"condition,D9,x,{systems.YJ},{AMLODIPINE},": "system: condition is mapped to",
     f"allergy,D9,x,{systems.YJ},{AMLODIPINE},": "system: allergy is mapped to",
-    f"lab,D9,x,{DISEASE_KEY},20050001,": "system: lab is mapped to",
+    f"lab,D9,x,{systems.DISEASE_KEY},20050001,": "system: lab is mapped to",
     f"prescription,D9,x,{systems.JFAGY_FOOD},J9FC11000000,": "system: prescription is mapped to",
     "condition,D9,x,http://example.org/x,1,": "system: condition is mapped to",
     "condition,D9,x,,,,,": "has 8 cells",
@@ -248,11 +248,11 @@ def test_drug_allergens_are_made_of_loaded_drug_codes(tables: Database) -> None:
 
 
 def test_only_active_tables_count(tables: Database) -> None:
-    row = f"condition,D1,x,{DISEASE_KEY},20059999,"
-    newer = [concept(Kind.CONDITION, "20059999", "新しい病名", (DISEASE_KEY, "20059999", "新しい病名"))]
-    load(tables, DISEASE_KEY, "6.0", newer, active=False)
+    row = f"condition,D1,x,{systems.DISEASE_KEY},20059999,"
+    newer = [concept(Kind.CONDITION, "20059999", "新しい病名", (systems.DISEASE_KEY, "20059999", "新しい病名"))]
+    load(tables, systems.DISEASE_KEY, "6.0", newer, active=False)
     assert errors(store(tables, file(row)))
-    load(tables, DISEASE_KEY, "6.1", newer)
+    load(tables, systems.DISEASE_KEY, "6.1", newer)
     assert store(tables, file(row)).stored
     assert errors(store(tables, file(GOOD[0])))  # only the former table had it
 
@@ -299,7 +299,7 @@ def test_what_is_exported_can_be_imported_without_a_change(tables: Database) -> 
 
 
 def test_a_row_is_set_by_the_same_rules(tables: Database) -> None:
-    target = Coding(system=DISEASE_KEY, code="20050001", display="whatever")
+    target = Coding(system=systems.DISEASE_KEY, code="20050001", display="whatever")
     with tables.session_scope() as session:
         first = set_local(session, Kind.CONDITION, "D1", "肺炎", target, "reviewer")
         assert (first.target_display, first.created_by, first.retired_at) == ("肺炎", "reviewer", None)
@@ -313,7 +313,7 @@ def test_a_row_is_set_by_the_same_rules(tables: Database) -> None:
         assert history(session, Kind.LAB, "D1") == []
     for kind, code, display, wanted in (
         (Kind.LAB, "D 1", "x", None), (Kind.CONDITION, "D1", "=x", None), (Kind.CONDITION, "", "x", None),
-        (Kind.CONDITION, "D1", "x", Coding(system=DISEASE_KEY, code="nope", display="x")),
+        (Kind.CONDITION, "D1", "x", Coding(system=systems.DISEASE_KEY, code="nope", display="x")),
         (Kind.ALLERGY, "D1", "x", target),
     ):  # fmt: skip
         with tables.session_scope() as session, pytest.raises(InvalidInput):
@@ -329,7 +329,7 @@ def test_several_changes_in_one_transaction_keep_their_order(tables: Database) -
     with tables.session_scope() as session:
         rows = history(session, Kind.LAB, "1")
         assert [row.display for row in rows] == ["名3", "名2", "名1", "名0"]
-        assert find_by_target(session, DISEASE_KEY, "20050001") == []
+        assert find_by_target(session, systems.DISEASE_KEY, "20050001") == []
 
 
 def test_imports_at_the_same_time_do_not_collide(tables: Database) -> None:
@@ -351,7 +351,7 @@ def test_systems_of_local_codes() -> None:
 
 
 def test_ten_thousand_rows_take_seconds(tables: Database) -> None:
-    targets = [f"{DISEASE_KEY},2005000{n % 6 + 1}," for n in range(10_000)]
+    targets = [f"{systems.DISEASE_KEY},2005000{n % 6 + 1}," for n in range(10_000)]
     report = store(tables, file(*(f"condition,D{n},名称{n},{target}" for n, target in enumerate(targets))))
     assert report.stored and report.added == 10_000
     assert numbers(store(tables, file("condition,D1,名称1,,,"))) == (0, 1, 0, 0, 0)
@@ -364,8 +364,8 @@ def test_what_a_new_release_no_longer_has_is_told(tables: Database, tmp_path: Pa
     assert store(tables, file(*GOOD)).stored
     with tables.session_scope() as session:
         assert lost(session) == []
-    newer = [concept(Kind.CONDITION, "20059999", "新しい病名", (DISEASE_KEY, "20059999", "新しい病名"))]
-    load(tables, DISEASE_KEY, "6.0", newer)
+    newer = [concept(Kind.CONDITION, "20059999", "新しい病名", (systems.DISEASE_KEY, "20059999", "新しい病名"))]
+    load(tables, systems.DISEASE_KEY, "6.0", newer)
     with tables.session_scope() as session:
         assert "D001" in {entry.code for entry in lost(session)}
         assert not {"A-1", "1001_23", "2001", "M 10", "9999"} & {entry.code for entry in lost(session)}

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
-from loaded_tables import AMLODIPINE, CORE_LAB, DISEASE_KEY, HBS, INFECTION_LAB, TP, concept, load, load_all
+from loaded_tables import AMLODIPINE, HBS, TP, concept, load, load_all
 from sqlalchemy import event, insert, text
 from starlette.testclient import TestClient
 
@@ -24,10 +24,10 @@ INSTITUTION = "1318814790"
 DRUGS = f"http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/1{INSTITUTION}"
 CONDITIONS = "urn:hyojun:valueset:condition"
 LOCAL = f"""kind,code,display,system,standard_code
-condition,D1,肺炎（当院）,{DISEASE_KEY},20050001
-condition,D2,肺炎（外来）,{DISEASE_KEY},20050001
-lab,1001,総蛋白_血清,{CORE_LAB},{TP}
-infection,2001,HBs抗原,{INFECTION_LAB},{HBS}
+condition,D1,肺炎（当院）,{systems.DISEASE_KEY},20050001
+condition,D2,肺炎（外来）,{systems.DISEASE_KEY},20050001
+lab,1001,総蛋白_血清,{systems.CORE_LAB},{TP}
+infection,2001,HBs抗原,{systems.INFECTION_LAB},{HBS}
 prescription,M1,アムロジピン,{systems.YJ},{AMLODIPINE}
 lab,9999,院内検査,,
 """.encode()
@@ -43,14 +43,14 @@ def client_of(database: Database) -> TestClient:
 @pytest.fixture(scope="module")
 def client(database: Database) -> Iterator[TestClient]:
     load_all(database)
-    old = [concept(Kind.CONDITION, "20050001", "肺臓炎", (DISEASE_KEY, "20050001", "肺臓炎"))]
-    load(database, DISEASE_KEY, "5.10", old, active=False)
+    old = [concept(Kind.CONDITION, "20050001", "肺臓炎", (systems.DISEASE_KEY, "20050001", "肺臓炎"))]
+    load(database, systems.DISEASE_KEY, "5.10", old, active=False)
     with database.session_scope() as session:
         assert import_local(session, LOCAL, by="tester").stored
-        cut_short = CodeSystemRelease(system=DISEASE_KEY, version="6", fingerprint="x", state=ImportState.IMPORTING)
+        cut_short = CodeSystemRelease(system=systems.DISEASE_KEY, version="6", fingerprint="x", state=ImportState.IMPORTING)
         session.add(cut_short)
         session.flush()
-        half = concept(Kind.CONDITION, "20057777", "半分", (DISEASE_KEY, "20057777", "半分"))
+        half = concept(Kind.CONDITION, "20057777", "半分", (systems.DISEASE_KEY, "20057777", "半分"))
         session.execute(insert(Concept), [half | {"release_id": cut_short.id}])
     with client_of(database) as client:
         yield client
@@ -101,7 +101,7 @@ def lookup(client: TestClient, **query: str) -> Any:
 
 
 def test_lookup_tells_what_the_table_knows(client: TestClient) -> None:
-    body = ok(lookup(client, system=DISEASE_KEY, code="20050004"))
+    body = ok(lookup(client, system=systems.DISEASE_KEY, code="20050004"))
     assert body["resourceType"] == "Parameters"
     assert (named(body, "name"), named(body, "version")) == (["master-disease-keyNumber"], ["5.17"])
     assert named(body, "display") == ["２型糖尿病"]
@@ -109,9 +109,9 @@ def test_lookup_tells_what_the_table_knows(client: TestClient) -> None:
     assert designation == [{"name": "value", "valueString": "NIDDM"}]
     assert ("inactive", False) in properties(body) and ("kana", "ニガタトウニョウビョウ") in properties(body)
     assert ("coding", {"system": systems.ICD10, "code": "E119", "display": "２型糖尿病"}) in properties(body)
-    retired = ok(lookup(client, system=DISEASE_KEY, code="20050006", property="inactive"))
+    retired = ok(lookup(client, system=systems.DISEASE_KEY, code="20050006", property="inactive"))
     assert properties(retired) == [("inactive", True)]
-    assert ("successor", "20050004") in properties(ok(lookup(client, system=DISEASE_KEY, code="20050006")))
+    assert ("successor", "20050004") in properties(ok(lookup(client, system=systems.DISEASE_KEY, code="20050006")))
 
 
 def test_lookup_finds_codes_inside_other_tables(client: TestClient) -> None:
@@ -126,19 +126,19 @@ def test_lookup_finds_codes_inside_other_tables(client: TestClient) -> None:
 
 
 def test_lookup_in_an_old_version(client: TestClient) -> None:
-    old = ok(lookup(client, system=DISEASE_KEY, code="20050001", version="5.10"))
+    old = ok(lookup(client, system=systems.DISEASE_KEY, code="20050001", version="5.10"))
     assert (named(old, "display"), named(old, "version")) == (["肺臓炎"], ["5.10"])
-    assert named(ok(lookup(client, system=DISEASE_KEY, code="20050001")), "display") == ["肺炎"]
-    refused(lookup(client, system=DISEASE_KEY, code="20050002", version="5.10"), 404)
-    refused(lookup(client, system=DISEASE_KEY, code="20050001", version="4"), 404)
+    assert named(ok(lookup(client, system=systems.DISEASE_KEY, code="20050001")), "display") == ["肺炎"]
+    refused(lookup(client, system=systems.DISEASE_KEY, code="20050002", version="5.10"), 404)
+    refused(lookup(client, system=systems.DISEASE_KEY, code="20050001", version="4"), 404)
     # An import that was cut short is no version.
-    refused(lookup(client, system=DISEASE_KEY, code="20057777", version="6"), 404)
+    refused(lookup(client, system=systems.DISEASE_KEY, code="20057777", version="6"), 404)
 
 
 def test_lookup_of_the_hospitals_own_codes(client: TestClient) -> None:
     body = ok(lookup(client, system=systems.LOCAL_LAB, code="1001"))
     assert named(body, "display") == ["総蛋白_血清"]
-    assert ("coding", {"system": CORE_LAB, "code": TP, "display": "TP"}) in properties(body)
+    assert ("coding", {"system": systems.CORE_LAB, "code": TP, "display": "TP"}) in properties(body)
     assert named(ok(lookup(client, system=systems.LOCAL_LAB, code="2001")), "display") == ["HBs抗原"]
     assert named(ok(lookup(client, system=DRUGS, code="M1")), "display") == ["アムロジピン"]
     assert properties(ok(lookup(client, system=systems.LOCAL_LAB, code="9999"))) == [("inactive", False)]
@@ -146,8 +146,8 @@ def test_lookup_of_the_hospitals_own_codes(client: TestClient) -> None:
 
 
 def test_lookup_by_post(client: TestClient) -> None:
-    coding = {"valueCoding": {"system": DISEASE_KEY, "code": "20050001", "version": "5.10"}}
-    plain = {"system": {"valueUri": DISEASE_KEY}, "code": {"valueCode": "20050001"}}
+    coding = {"valueCoding": {"system": systems.DISEASE_KEY, "code": "20050001", "version": "5.10"}}
+    plain = {"system": {"valueUri": systems.DISEASE_KEY}, "code": {"valueCode": "20050001"}}
     url = "/fhir/CodeSystem/$lookup"
     assert named(ok(client.post(url, json=parameters(coding=coding))), "display") == ["肺臓炎"]
     assert named(ok(client.post(url, json=parameters(**plain))), "display") == ["肺炎"]
@@ -159,21 +159,21 @@ def test_lookup_by_post(client: TestClient) -> None:
     refused(client.post(url, content=b"<x/>", headers={"content-type": "application/fhir+xml"}), 415)
 
 
-@pytest.mark.parametrize("query", [{}, {"system": DISEASE_KEY}, {"code": "1"}, {"system": "", "code": "1"}])
+@pytest.mark.parametrize("query", [{}, {"system": systems.DISEASE_KEY}, {"code": "1"}, {"system": "", "code": "1"}])
 def test_lookup_needs_system_and_code(client: TestClient, query: dict[str, str]) -> None:
     assert "missing" in refused(lookup(client, **query), 400)["diagnostics"]
 
 
 def test_what_is_not_there_or_cannot_be_is_said(client: TestClient) -> None:
     for code in ("nope", "肺炎", "20050001 ", "%", "'; DROP TABLE concepts; --"):
-        refused(lookup(client, system=DISEASE_KEY, code=code), 404)
+        refused(lookup(client, system=systems.DISEASE_KEY, code=code), 404)
     refused(lookup(client, system="http://example.org/x", code="20050001"), 404)
     for code in ("\x00", "a\x00", "\n", "x" * 2000):
-        refused(lookup(client, system=DISEASE_KEY, code=code), 400)
+        refused(lookup(client, system=systems.DISEASE_KEY, code=code), 400)
     for surrogate in ("\\ud800", "\\u0000"):
         raw = '{"resourceType":"Parameters","parameter":[{"name":"code","valueCode":"' + surrogate + '"}]}'
         response = client.post(
-            f"/fhir/CodeSystem/$lookup?system={DISEASE_KEY}", content=raw, headers={"content-type": "application/json"}
+            f"/fhir/CodeSystem/$lookup?system={systems.DISEASE_KEY}", content=raw, headers={"content-type": "application/json"}
         )
         refused(response, 400)
     assert client.get("/fhir/CodeSystem/$lookup", headers={"accept": "application/fhir+xml"}).status_code == 406
@@ -192,26 +192,26 @@ def codes(response: Any) -> list[str]:
 
 
 def test_expansion_of_a_whole_table(client: TestClient) -> None:
-    body = ok(expand(client, f"{DISEASE_KEY}?fhir_vs"))
-    assert (body["resourceType"], body["status"], body["url"]) == ("ValueSet", "active", f"{DISEASE_KEY}?fhir_vs")
+    body = ok(expand(client, f"{systems.DISEASE_KEY}?fhir_vs"))
+    assert (body["resourceType"], body["status"], body["url"]) == ("ValueSet", "active", f"{systems.DISEASE_KEY}?fhir_vs")
     expansion = body["expansion"]
     assert (expansion["total"], expansion["offset"]) == (6, 0)
     assert expansion["identifier"].startswith("urn:uuid:") and "T" in expansion["timestamp"]
     assert [hit["code"] for hit in expansion["contains"]] == [f"2005000{n}" for n in range(1, 7)]
     first, last = expansion["contains"][0], expansion["contains"][-1]
-    assert first == {"system": DISEASE_KEY, "code": "20050001", "display": "肺炎", "version": "5.17"}
+    assert first == {"system": systems.DISEASE_KEY, "code": "20050001", "display": "肺炎", "version": "5.17"}
     assert last["inactive"] is True
-    assert {"name": "version", "valueUri": f"{DISEASE_KEY}|5.17"} in expansion["parameter"]
-    assert "20050006" not in codes(expand(client, DISEASE_KEY, activeOnly="true"))
+    assert {"name": "version", "valueUri": f"{systems.DISEASE_KEY}|5.17"} in expansion["parameter"]
+    assert "20050006" not in codes(expand(client, systems.DISEASE_KEY, activeOnly="true"))
 
 
 def test_pages_hold_every_code_once(client: TestClient) -> None:
-    pages = [codes(expand(client, DISEASE_KEY, count=4, offset=offset)) for offset in (0, 4, 8)]
+    pages = [codes(expand(client, systems.DISEASE_KEY, count=4, offset=offset)) for offset in (0, 4, 8)]
     assert [len(page) for page in pages] == [4, 2, 0]
     assert sorted(pages[0] + pages[1]) == [f"2005000{n}" for n in range(1, 7)]
-    beyond = ok(expand(client, DISEASE_KEY, count=4, offset=8))["expansion"]
+    beyond = ok(expand(client, systems.DISEASE_KEY, count=4, offset=8))["expansion"]
     assert beyond["total"] == 6 and "contains" not in beyond
-    none = ok(expand(client, DISEASE_KEY, count=0))["expansion"]
+    none = ok(expand(client, systems.DISEASE_KEY, count=0))["expansion"]
     assert none["total"] == 6 and "contains" not in none
 
 
@@ -243,7 +243,7 @@ def test_pages_hold_every_code_once(client: TestClient) -> None:
     ],
 )
 def test_filters(client: TestClient, filter_: str, found: list[str]) -> None:
-    assert codes(expand(client, DISEASE_KEY, filter=filter_)) == found
+    assert codes(expand(client, systems.DISEASE_KEY, filter=filter_)) == found
     assert codes(expand(client, CONDITIONS, filter=filter_)) == found
 
 
@@ -267,17 +267,17 @@ def test_expansion_by_kind(client: TestClient) -> None:
 
 def test_expansion_of_a_version(client: TestClient) -> None:
     for response in (
-        expand(client, f"{DISEASE_KEY}|5.10"), expand(client, DISEASE_KEY, valueSetVersion="5.10"),
+        expand(client, f"{systems.DISEASE_KEY}|5.10"), expand(client, systems.DISEASE_KEY, valueSetVersion="5.10"),
     ):  # fmt: skip
         hits = ok(response)["expansion"]["contains"]
         assert [(hit["display"], hit["version"]) for hit in hits] == [("肺臓炎", "5.10")]
-    refused(expand(client, f"{DISEASE_KEY}|6"), 404)
+    refused(expand(client, f"{systems.DISEASE_KEY}|6"), 404)
     refused(expand(client, "http://example.org/none"), 404)
 
 
 def test_expansion_by_post(client: TestClient) -> None:
     body = parameters(
-        url={"valueUri": DISEASE_KEY},
+        url={"valueUri": systems.DISEASE_KEY},
         filter={"valueString": "肺炎"},
         count={"valueInteger": 1},
         offset={"valueInteger": 1},
@@ -294,7 +294,7 @@ def test_expansion_by_post(client: TestClient) -> None:
     ],
 )  # fmt: skip
 def test_wrong_parameters_are_refused(client: TestClient, query: dict[str, str]) -> None:
-    refused(client.get("/fhir/ValueSet/$expand", params={"url": DISEASE_KEY, **query}), 400)
+    refused(client.get("/fhir/ValueSet/$expand", params={"url": systems.DISEASE_KEY, **query}), 400)
 
 
 # --- $translate -------------------------------------------------------------------------------------------------------
@@ -312,29 +312,29 @@ def matches(body: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def test_local_codes_are_translated_both_ways(client: TestClient) -> None:
-    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001")) == [(CORE_LAB, TP)]
-    assert matches(translate(client, system=systems.LOCAL_LAB, code="2001")) == [(INFECTION_LAB, HBS)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001")) == [(systems.CORE_LAB, TP)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="2001")) == [(systems.INFECTION_LAB, HBS)]
     assert matches(translate(client, system=DRUGS, code="M1")) == [(systems.YJ, AMLODIPINE)]
-    assert matches(translate(client, system=CORE_LAB, code=TP)) == [(systems.LOCAL_LAB, "1001")]
+    assert matches(translate(client, system=systems.CORE_LAB, code=TP)) == [(systems.LOCAL_LAB, "1001")]
     assert matches(translate(client, system=systems.YJ, code=AMLODIPINE)) == [(DRUGS, "M1")]
     own = "urn:hyojun:local:condition"
-    assert matches(translate(client, system=DISEASE_KEY, code="20050001")) == [(own, "D1"), (own, "D2")]
+    assert matches(translate(client, system=systems.DISEASE_KEY, code="20050001")) == [(own, "D1"), (own, "D2")]
 
 
 def test_a_translation_that_there_is_not_is_a_result(client: TestClient) -> None:
     assert matches(translate(client, system=systems.LOCAL_LAB, code="9999")) == []
     assert matches(translate(client, system=systems.LOCAL_LAB, code="nope")) == []
-    assert matches(translate(client, system=CORE_LAB, code="nope")) == []
+    assert matches(translate(client, system=systems.CORE_LAB, code="nope")) == []
     assert matches(translate(client, system="http://example.org/x", code="1")) == []
     assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", target=systems.ICD10)) == []
 
 
 def test_a_translation_can_be_narrowed(client: TestClient) -> None:
     for name in ("target", "targetsystem"):
-        assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", **{name: CORE_LAB})) == [(CORE_LAB, TP)]
-    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", url=CONCEPT_MAP + "lab")) == [(CORE_LAB, TP)]
+        assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", **{name: systems.CORE_LAB})) == [(systems.CORE_LAB, TP)]
+    assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", url=CONCEPT_MAP + "lab")) == [(systems.CORE_LAB, TP)]
     assert matches(translate(client, system=systems.LOCAL_LAB, code="1001", url=CONCEPT_MAP + "infection")) == []
-    assert matches(translate(client, system=CORE_LAB, code=TP, url=CONCEPT_MAP + "infection")) == []
+    assert matches(translate(client, system=systems.CORE_LAB, code=TP, url=CONCEPT_MAP + "infection")) == []
     path = "/fhir/ConceptMap/$translate"
     refused(client.get(path, params={"system": systems.LOCAL_LAB, "code": "1001", "url": "http://x"}), 404)
     refused(client.get(path, params={"system": systems.LOCAL_LAB}), 400)
@@ -343,9 +343,9 @@ def test_a_translation_can_be_narrowed(client: TestClient) -> None:
 def test_translation_by_post(client: TestClient) -> None:
     coding = {"system": systems.LOCAL_LAB, "code": "1001"}
     path = "/fhir/ConceptMap/$translate"
-    assert matches(ok(client.post(path, json=parameters(coding={"valueCoding": coding})))) == [(CORE_LAB, TP)]
+    assert matches(ok(client.post(path, json=parameters(coding={"valueCoding": coding})))) == [(systems.CORE_LAB, TP)]
     concept_of = {"valueCodeableConcept": {"coding": [coding]}}
-    assert matches(ok(client.post(path, json=parameters(codeableConcept=concept_of)))) == [(CORE_LAB, TP)]
+    assert matches(ok(client.post(path, json=parameters(codeableConcept=concept_of)))) == [(systems.CORE_LAB, TP)]
     two = {"valueCodeableConcept": {"coding": [coding, coding]}}
     refused(client.post(path, json=parameters(codeableConcept=two)), 400)
 
@@ -354,7 +354,7 @@ def test_translation_by_post(client: TestClient) -> None:
 
 
 def test_the_loaded_tables_are_listed_and_read(client: TestClient) -> None:
-    bundle = ok(client.get("/fhir/CodeSystem", params={"url": DISEASE_KEY, "unknown": "x"}))
+    bundle = ok(client.get("/fhir/CodeSystem", params={"url": systems.DISEASE_KEY, "unknown": "x"}))
     assert (bundle["type"], bundle["total"]) == ("searchset", 2)
     [link] = bundle["link"]
     assert link["relation"] == "self" and "url=" in link["url"] and "unknown" not in link["url"]
@@ -373,8 +373,8 @@ def test_the_loaded_tables_are_listed_and_read(client: TestClient) -> None:
 
 def test_nothing_is_loaded(fresh_database: Database) -> None:
     with client_of(fresh_database) as empty:
-        refused(lookup(empty, system=DISEASE_KEY, code="1"), 404)
-        refused(expand(empty, DISEASE_KEY), 404)
+        refused(lookup(empty, system=systems.DISEASE_KEY, code="1"), 404)
+        refused(expand(empty, systems.DISEASE_KEY), 404)
         assert ok(expand(empty, CONDITIONS))["expansion"]["total"] == 0
         assert matches(translate(empty, system=systems.LOCAL_LAB, code="1")) == []
 
@@ -395,11 +395,11 @@ def test_searches_use_the_indexes(fresh_database: Database) -> None:
     names = [a + b for a in "肺胃腸脳心腎肝" for b in ("炎", "癌", "潰瘍")]
     rows = [
         concept(
-            Kind.CONDITION, f"{n:08}", f"{names[n % 21]}第{n}", (DISEASE_KEY, f"{n:08}", "x"), (systems.ICD10, f"A{n}", "x")
+            Kind.CONDITION, f"{n:08}", f"{names[n % 21]}第{n}", (systems.DISEASE_KEY, f"{n:08}", "x"), (systems.ICD10, f"A{n}", "x")
         )
         for n in range(20_000)
     ]
-    load(fresh_database, DISEASE_KEY, "1", rows)
+    load(fresh_database, systems.DISEASE_KEY, "1", rows)
     with fresh_database.session_scope() as session:
         session.execute(text("ANALYZE concepts"))
     plans: list[str] = []
@@ -410,14 +410,14 @@ def test_searches_use_the_indexes(fresh_database: Database) -> None:
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
 
     event.listen(fresh_database.engine, "before_cursor_execute", explain)
-    for url in (DISEASE_KEY, systems.ICD10, CONDITIONS):
+    for url in (systems.DISEASE_KEY, systems.ICD10, CONDITIONS):
         with fresh_database.session_scope() as session:
             assert browse.expand(session, url, "潰瘍第12", count=10).total > 0
     assert len(plans) == 3 and all("ix_concepts_name_grams" in plan for plan in plans)
     plans.clear()
     with fresh_database.session_scope() as session:
-        assert browse.expand(session, DISEASE_KEY, "0000012", count=10).total == 10
-        assert browse.find(session, DISEASE_KEY, "00000012")
+        assert browse.expand(session, systems.DISEASE_KEY, "0000012", count=10).total == 10
+        assert browse.find(session, systems.DISEASE_KEY, "00000012")
         assert browse.find(session, systems.ICD10, "A77")
         assert len(browse.find_all(session, [(systems.ICD10, f"A{n}") for n in range(50)])) == 50
     assert len(plans) == 6

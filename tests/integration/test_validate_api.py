@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from loaded_tables import CORE_LAB, DISEASE_KEY, TP, load_all
+from loaded_tables import TP, load_all
 from starlette.testclient import TestClient
 
 from app.db import Database
@@ -18,6 +18,7 @@ from app.fhir.profiles import Profiles, import_profiles
 from app.intake import MAX_BYTES
 from app.web import outcome
 from app.web.validate_api import profiles_of, validate_router
+from schemas import systems
 
 ROOT = Path(__file__).resolve().parents[2]
 URL = "http://example.org/StructureDefinition/BornPatient"
@@ -80,7 +81,7 @@ def condition(*codings: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def disease(code: str = "20050001", display: str = "肺炎", **more: str) -> dict[str, Any]:
-    return {"system": DISEASE_KEY, "code": code, "display": display, **more}
+    return {"system": systems.DISEASE_KEY, "code": code, "display": display, **more}
 
 
 def validated(client: TestClient, resource: Any, path: str = "/fhir/$validate") -> list[dict[str, Any]]:
@@ -149,7 +150,7 @@ def test_the_type_of_the_url_is_that_of_the_body(client: TestClient) -> None:
         {}, {"resourceType": 1}, {"resourceType": "XQZ 鱗鷲坂"}, {"resourceType": "Xqzzz"}, {"resourceType": ["Patient"]},
         {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": {"resourceType": "Xqzzz"}}]},
         {"resourceType": "Patient", "meta": "XQZ"}, {"resourceType": "Patient", "meta": {"profile": "XQZ"}},
-        {"resourceType": "Patient", "name": {"XQZ key": [{"system": DISEASE_KEY, "code": "XQZ"}]}},
+        {"resourceType": "Patient", "name": {"XQZ key": [{"system": systems.DISEASE_KEY, "code": "XQZ"}]}},
     ],
 )  # fmt: skip
 def test_what_can_be_read_gets_an_answer(client: TestClient, resource: dict[str, Any]) -> None:
@@ -158,7 +159,7 @@ def test_what_can_be_read_gets_an_answer(client: TestClient, resource: dict[str,
 
 
 def test_every_expression_is_a_path(client: TestClient) -> None:
-    odd = patient(**{"XQZ key": [{"system": DISEASE_KEY, "code": "XQZ"}], "鱗鷲坂": {"a": {"b": None}}})
+    odd = patient(**{"XQZ key": [{"system": systems.DISEASE_KEY, "code": "XQZ"}], "鱗鷲坂": {"a": {"b": None}}})
     for issue in validated(client, odd):
         for place in issue.get("expression", []):
             assert place.startswith("Patient") and place.replace(".", "").replace("[", "").replace("]", "").isalnum()
@@ -302,7 +303,7 @@ def test_codes_that_no_database_can_hold(client: TestClient) -> None:
 def test_the_display_of_a_shared_item_is_checked_once(client: TestClient) -> None:
     def observation(code: str, display: str) -> dict[str, Any]:
         local = {"system": LOCAL_LAB, "code": "1", "display": "総蛋白_血清"}
-        shared = {"system": CORE_LAB, "code": code, "display": display}
+        shared = {"system": systems.CORE_LAB, "code": code, "display": display}
         category = {"system": "http://jpfhir.jp/fhir/core/CodeSystem/JP_SimpleObservationCategory_CS", "code": "laboratory",
                     "display": "Laboratory"}  # fmt: skip
         return {
