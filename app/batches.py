@@ -42,8 +42,11 @@ def convert_notes(
 ) -> Iterator[Outcome]:
     """Writes `out`/<note id>.json (a FHIR Bundle) and `out`/ssmix2/ for each note; each file is whole or not there.
 
-    `convert` is given the note, and the records of the patient's notes before it in this file.
-    A note that fails does not end the others. Raises: OSError where `out` cannot be written.
+    `convert` is given the note, and the records of the patient's notes before it in this file: the patient-wide messages of
+    the storage say what this file says of a patient, no more. Over many files, and over what a server has stored,
+    `hyojun export ssmix2` keeps them whole. Beside out/ssmix2 stand its journal and index (`app.ssmix2.entries`).
+    A note that fails does not end the others. Raises: OSError where `out` cannot be written, Unavailable where the
+    storage's index is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
     earlier: dict[str, list[Record]] = {}

@@ -41,6 +41,7 @@ from schemas.coding import Candidate
 from schemas.issue import Issue
 from schemas.job import JobState, Progress
 from schemas.note import ChartNote, DocumentType, Encounter, Patient, Practitioner, Recipient, Sex
+from schemas.record import Record
 from schemas.statement import Statement
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,15 @@ class Message(Protocol):
 class Conversion(Protocol):
     """What the converter makes of one note. `run`: the columns of `models.Run`, its id included (resources name it),
     but not those of the note and the job. `held`: (type, id) of resources that a check found an error in. `candidates`:
-    by the statement's position, what came near its name where no table has it, best first."""
+    by the statement's position, what came near its name where no table has it, best first. `records`: what was computed from
+    the statements, in their order."""
 
     @property
     def run(self) -> dict[str, Any]: ...
     @property
     def statements(self) -> Sequence[Statement]: ...
+    @property
+    def records(self) -> Sequence[Record]: ...
     @property
     def resources(self) -> Sequence[dict[str, Any]]: ...
     @property
@@ -293,12 +297,14 @@ def complete(session: Session, claim: Claim, conversion: Conversion, *, release:
 def _rows(
     claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tuple[str, str], int], release: bool
 ) -> Iterable[Base]:
+    kept = [record.model_dump(mode="json", exclude={"statement", "candidates"}) for record in conversion.records]
     for n, statement in enumerate(conversion.statements):
         payload = statement.model_dump(mode="json")
         near = [candidate.model_dump(mode="json") for candidate in conversion.candidates.get(n, ())]
         yield NoteStatement(
-            note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload, candidates=near
-        )
+            note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload, candidates=near,
+            record=kept[n] if n < len(kept) else None,
+        )  # fmt: skip
     for n, content in enumerate(conversion.resources):
         key = (content["resourceType"], content["id"])
         yield Resource(

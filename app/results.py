@@ -106,7 +106,7 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
         chart_note(note),
         job.finished_at,
         list(session.scalars(valid.order_by(Resource.ordinal))),
-        [_message(row, note.patient_id) for row in session.scalars(messages)],
+        [stored_message(row, note.patient_id) for row in session.scalars(messages)],
     )
 
 
@@ -150,7 +150,8 @@ def get_resource(session: Session, type_: str, id_: str) -> StoredResource:
     return StoredResource(row.version, row.created_at, row.content)
 
 
-def _message(row: Ssmix2Message, patient_id: str) -> ssmix2.Message:
+def stored_message(row: Ssmix2Message, patient_id: str) -> ssmix2.Message:
+    """The message as its conversion wrote it."""
     return ssmix2.Message(
         kind=ssmix2.DataKind(row.kind),
         patient_id=patient_id,

@@ -547,7 +547,8 @@ def test_the_storage_of_a_note_as_zip(client: TestClient, database: Database) ->
     packed = client.get(f"/api/notes/{job['note_id']}/ssmix2")
     assert packed.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
-        [name] = archive.namelist()
+        basic, name = archive.namelist()
         content = archive.read(name)
+    assert basic.startswith("P00/000/P000001/-/ADT-00/P000001_-_ADT-00_999999999999999_")
     assert name.startswith("P00/000/P000001/20260401/OML-11/P000001_20260401_OML-11_000000000000001_")
     assert name.endswith("_1") and content == b"MSH|^~\\&|\r"
