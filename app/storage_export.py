@@ -57,10 +57,10 @@ class Storages:
         note = self.root.with_name("ssmix2-work") / "source"
         chosen = source or "*"
         if note.exists() and (known := note.read_text().strip()) != chosen:
-            what = "those of all systems" if known == "*" else f"those of {known}"
-            raise InvalidInput(
-                f"{self.root} holds patients by other ids: {what}; choose that with --source, or another folder"
+            what, remedy = (
+                ("all systems", "leave --source out") if known == "*" else (known, f"choose it with --source {known}")
             )
+            raise InvalidInput(f"{self.root} holds the patients of {what}; {remedy}, or choose another folder")
         note.parent.mkdir(parents=True, exist_ok=True)
         storage.recover(self.root)
         if not note.exists():

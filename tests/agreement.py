@@ -203,7 +203,7 @@ def _row_faults(obx: Segment, sampled: str, message: Message) -> Iterable[str]:
 
 def _values(observation: Json) -> list[Value]:
     """What SS-MIX2 has to say of an Observation: a number, and the verdict beside it, are two values."""
-    day = compact(observation["effectiveDateTime"])
+    day = compact(observation.get("effectiveDateTime", ""))  # absent where the written day could not be computed
     values = []
     if quantity := observation.get("valueQuantity"):
         number = format(quantity["value"], "f")

@@ -179,13 +179,19 @@ def ssmix2(
     with open_database() as database:
         with database.session_scope() as session:
             everyone = patients.patients(session, source=source, patient_ids=patient or (), since=moment)
-            # Nothing new since then is no fault; a patient that nobody knows is.
+            # Nothing new since then is no fault; a system or a patient that nobody knows is.
+            if source is not None and not everyone and not patients.patients(session, source=source):
+                raise InvalidInput(f"--source: no note of the system {source} has a result")
             known = (
                 {one for one, _ in patients.patients(session, source=source, patient_ids=patient)} if patient else set()
             )
         if lost := set(patient or ()) - known:
             raise InvalidInput(f"{len(lost)} of the patients asked for have no finished note")
-        storages = storage_export.Storages(folder, _sender())
+        sender = _sender()
+        if not sender.name and sender.institution_number is None:
+            nameless = "FACILITY_NAME and INSTITUTION_NUMBER are not set: no message says who sends it (MSH-4)"
+            messages.print(nameless, soft_wrap=True)
+        storages = storage_export.Storages(folder, sender)
         storages.open(source)
         with progress_bar(messages) as bar:
             task = bar.add_task("exporting", total=len(everyone))
@@ -195,6 +201,9 @@ def ssmix2(
                         # --since may show one of two systems; the other may have sent the same id before.
                         patients.source_of(session, local, source)
                         written = storages.write_patient(session, of, local, datetime.now(UTC))
+                except KeyboardInterrupt:
+                    messages.print("stopped; the same command finishes what is left", soft_wrap=True)
+                    raise
                 except HyojunError as error:
                     if isinstance(error, Unavailable):
                         raise

@@ -21,7 +21,11 @@ def _group() -> None:
 @app.command()
 def ssmix2(
     storage: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Root of the standardized storage: who the patients are.")
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="Root of the standardized storage: who the patients are. Or the folder of `hyojun export ssmix2`.",
+        ),
     ],
     extended: Annotated[
         Path | None,
@@ -53,6 +57,8 @@ def ssmix2(
     from app.terminology.entries import Part, starter_entries
 
     screen, messages = console(), console(stderr=True)
+    # The first level of a storage is three characters of a patient's id, so this can only be a folder of storages.
+    storage = storage / "ssmix2" if (storage / "ssmix2").is_dir() else storage
     beside = extended_root(storage)
     documents = extended or (beside if beside.is_dir() else storage)
     counts = {"new": 0, "there already": 0, "read": 0, "failed": 0}
@@ -81,7 +87,8 @@ def ssmix2(
     screen.print(verdict + ", ".join(f"{name} {counts[name]}" for name in shown), soft_wrap=True)
     if counts["failed"]:
         raise typer.Exit(1)
-    if not sum(counts.values()):
+    # Nothing new since then is no fault.
+    if first is None and not sum(counts.values()):
         raise InvalidInput(f"{documents} holds no text document; name the extended storage with --extended")
 
 

@@ -203,7 +203,10 @@ def disease_code(record: Record) -> Code:
 def disease_parts(record: Record) -> dict[int, list[Code]]:
     """ZPR-1 to -6, each a list of repetitions: prefixes, base, suffixes, and the 交換用コード of each."""
     number, exchange = find_coding(record, systems.DISEASE_KEY), find_coding(record, systems.DISEASE_EXCHANGE)
-    base = (number.code, number.display) if number else (UNCODED_DISEASE, disease_name(record)[0])
+    # The parts are put together to the name again: without a number, the base is what another table calls it.
+    named = find_coding(record, systems.RECEIPT_DISEASE) or exchange
+    bare = named.display if record.modifiers and named else disease_name(record)[0]
+    base = (number.code, number.display) if number else (UNCODED_DISEASE, bare)
     parts: dict[int, list[Code]] = {1: [], 2: [(*base, "MDCDX2")], 3: [], 4: [], 5: [], 6: []}
     if exchange:
         parts[5].append((exchange.code, exchange.display, "MDCDX2"))

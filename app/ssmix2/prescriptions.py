@@ -188,7 +188,7 @@ def _plain(value: object) -> str:
 _USE = {"1": False, "2": True}
 # The fifth to seventh character of a YJ code: 001-399 oral, 400-699 injection, 700-999 external.
 # Source: MHLW 薬価基準収載医薬品コード, 投与経路区分.
-_ORAL_FORM = re.compile("錠|カプセル|散|顆粒|細粒|シロップ|内用|内服|エキス|ゼリー|丸$")
+_ORAL_FORM = re.compile("錠|カプセル|散|顆粒|細粒|シロップ|内用|内服|エキス|ゼリー|[丸湯]$")
 _EXTERNAL_FORM = re.compile(
     "軟膏|クリーム|ローション|点眼|点鼻|点耳|眼軟膏|貼付|テープ|パップ|パッチ|湿布|坐剤|坐薬|座薬|坐|膣錠|腟錠|"
     "吸入|エアゾール|含嗽|うがい|外用|塗布|ゲル|スプレー|浣腸|注腸"

@@ -4,6 +4,8 @@ Source: SS-MIX2 標準化ストレージ仕様書 1.2, HL7 2.5, the JAHIS tables
 SSMIX2_support_documents for what the specification leaves open.
 """
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -106,9 +108,15 @@ def _problem_fields(build: Builder, problem: Problem) -> dict[int, str]:
         14: outcome,
         15: compact(problem.ended),
         16: compact(day_of(record.date)),
-        17: build.text("PRB-17", " ".join(onset.quote.split()), 80) if onset else "",
+        17: build.text("PRB-17", " ".join(onset.quote.split()), 80) if onset and _tells(record, onset.quote) else "",
         18: "1^主診断^JHSD0007" if problem.main else "",
     }
+
+
+def _tells(record: Record, onset: str) -> bool:
+    """Is the onset a time? One that is no date is told in Japanese words (小学生の頃); a bare number, a temperature or an
+    abbreviation (50, 38℃, Rt) is something else that was taken for it."""
+    return bool(day_of(record.date)) or bool(re.search("[ぁ-ゖァ-ヺ一-龠々]", unicodedata.normalize("NFKC", onset)))
 
 
 def _moment(problem: Problem) -> tuple[str, str, str]:

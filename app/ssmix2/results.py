@@ -46,8 +46,10 @@ def result_messages(
     issues of the days on which nothing could be written.
 
     `control_ids` gives one MSH-10 for each message. A result of which the day is not known to the day is filed under
-    the note's date, its SPM-17 stays empty and OBX-14 says what is known. Specimens (SPM) are split by material and
-    time, orders (OBR) by the JLAC10 group of the test. `reported_at`: when the laboratory reported; None: not said.
+    the note's date, as the standard files an undated order under the day of its entry; SPM-17 is the day of the folder
+    in every file (SSMIX2DataTestingTool `SSMIX_CAREDATE.json`), OBR-7 and OBX-14 say what is known. Specimens (SPM) are
+    split by material and time, orders (OBR) by the JLAC10 group of the test. `reported_at`: when the laboratory
+    reported; None: not said.
     """
     order_no = order_number(order)
     days: dict[date, list[Result]] = {}
@@ -65,7 +67,7 @@ def result_messages(
         build = Builder(note, facility, DataKind.RESULT, control_id, sent_at, registration)
         build.patient()
         build.visit("0001")
-        if _specimens(build, days[day], order_no, reported_at):
+        if _specimens(build, days[day], day, order_no, reported_at):
             made.append(build.message(day, order_no, facility.department_code or "-"))
         else:
             issues += build.issues
@@ -96,8 +98,10 @@ class _Sample:
     stated: Specimen | None
 
 
-def _specimens(build: Builder, results: Sequence[Result], order_no: str, reported_at: datetime | None) -> int:
-    """SPM groups of one message; the number of results written."""
+def _specimens(
+    build: Builder, results: Sequence[Result], filed: date, order_no: str, reported_at: datetime | None
+) -> int:
+    """SPM groups of one message, of the folder of the day `filed`; the number of results written."""
     groups: dict[_Sample, dict[str, list[Result]]] = {}
     for result in results:
         if not result.value and not result_values(result.record):
@@ -117,7 +121,10 @@ def _specimens(build: Builder, results: Sequence[Result], order_no: str, reporte
         stated = sample.stated
         own = (*stated.local, LOCAL) if stated and stated.local else ()
         fields = {1: str(number), 2: _id(build, "SPM-2", stated), 4: _material(build, sample, own)}
-        build.add("SPM", fields | {17: sample.collected if len(sample.collected) >= 8 else ""})
+        known = len(sample.collected) >= 8
+        if not known:
+            build.note_issue(IssueType.VALUE, "SPM-17: results of a day that is not known are filed under the note's day")
+        build.add("SPM", fields | {17: sample.collected if known else compact(filed)})
         for place, (group, tests) in enumerate(orders.items(), 1):
             _order(build, place, sample, group, order_no, reported_at)
             rows = [row for result in tests for row in _observations(build, result, sample.collected)]

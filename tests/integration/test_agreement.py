@@ -90,8 +90,8 @@ def check(note: ChartNote) -> None:
 @pytest.mark.parametrize("path", OURS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_both_outputs_agree(path: Path) -> None:
     note = note_from(json.loads(path.read_text(encoding="utf-8")))
-    for sent in as_sent(note, OURS.index(path)):
-        check(sent)
+    *_, sent = as_sent(note, OURS.index(path))
+    check(sent)
 
 
 @shipped

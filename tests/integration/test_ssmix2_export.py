@@ -35,6 +35,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.ssmix2 import Facility, decode, index, parse
 from app.ssmix2.hl7 import Segment
+from app.storage_export import Storages
 from models import NoteStatement
 from schemas.issue import Issue, IssueType, Severity
 from schemas.job import JobState
@@ -356,6 +357,13 @@ def test_one_id_of_two_systems(fresh_database: Database, tmp_path: Path, monkeyp
     assert diseases(files(tmp_path / "lab")) == ["高血圧症"]
     mixed = run(fresh_database, monkeypatch, str(tmp_path / "lab"), "--source", "emr")
     assert isinstance(mixed.exception, InvalidInput) and diseases(files(tmp_path / "lab")) == ["高血圧症"]
+    assert "choose it with --source lab" in str(mixed.exception)
+    other = run(fresh_database, monkeypatch, str(tmp_path / "all"), "--source", "lab")
+    assert "leave --source out" in str(other.exception)
+    unknown = run(fresh_database, monkeypatch, str(tmp_path / "none"), "--source", "l4b")
+    assert "no note of the system l4b" in str(unknown.exception) and not (tmp_path / "none").exists()
+    late = run(fresh_database, monkeypatch, str(tmp_path / "lab"), "--source", "lab", "--since", "2100-01-01")
+    assert late.exit_code == 0
 
 
 def test_some_patients_and_since(fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,6 +404,37 @@ def started(database: Database, folder: Path) -> subprocess.Popen[bytes]:
     }
     command = [sys.executable, "-m", "app.cli", "export", "ssmix2", str(folder)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_a_nameless_sender_is_pointed_out(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(fresh_database, note(), *records())
+    assert "MSH-4" not in run(fresh_database, monkeypatch, str(tmp_path / "named")).output
+    monkeypatch.setattr(export, "_sender", lambda: Facility(""))
+    nameless = run(fresh_database, monkeypatch, str(tmp_path / "nameless"))
+    assert nameless.exit_code == 0 and "INSTITUTION_NUMBER are not set" in nameless.output
+
+
+def test_an_interrupted_export_says_what_to_do(
+    fresh_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        store(fresh_database, note(note_id=f"n-{n}", patient=ME.model_copy(update={"id": f"P00{n:05}"})), *records())
+    written = Storages.write_patient
+    calls = iter([None, None])
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls, False) is False:
+            raise KeyboardInterrupt
+        return written(*arguments)
+
+    monkeypatch.setattr(Storages, "write_patient", interrupted)
+    stopped = run(fresh_database, monkeypatch, str(tmp_path))
+    assert stopped.exit_code not in (0, None) and "the same command finishes" in stopped.output
+    monkeypatch.undo()
+    rest = run(fresh_database, monkeypatch, str(tmp_path))
+    assert rest.exit_code == 0 and counts(rest.output)["ADT-00"] == [1, 2, 0, 0]
 
 
 @pytest.mark.slow

@@ -460,6 +460,16 @@ def test_command_says_what_to_change(tmp_path: Path, words: list[str], reason: s
     assert reason in str(done.exception)
 
 
+def test_the_folder_of_an_export_and_nothing_since(tmp_path: Path) -> None:
+    message(tmp_path / "ssmix2")
+    document(tmp_path / "ssmix2-extended", section("本文"))
+    (tmp_path / "ssmix2-work").mkdir()
+    done = CliRunner().invoke(app, ["ssmix2", str(tmp_path), "--dry-run"])
+    assert (done.exit_code, done.stdout) == (0, "nothing was stored; read 1, failed 0\n")
+    late = CliRunner().invoke(app, ["ssmix2", str(tmp_path), "--dry-run", "--since", "2100-01-01"])
+    assert (late.exit_code, late.stdout) == (0, "nothing was stored; read 0, failed 0\n")
+
+
 def test_both_storages_of_ours_come_back(
     tmp_path: Path, fresh_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,11 @@ def test_amounts_and_use(name: str, dosage: Dosage | None, fields: dict[int, str
     assert {number: rxe[number] if number < len(rxe) else "" for number in fields} == fields
 
 
+@pytest.mark.parametrize(("name", "route"), [("芍薬甘草湯", "PO^口^HL70162"), ("名称のみ", '""')])
+def test_route_by_name(name: str, route: str) -> None:
+    assert prescription([drug(name, None)])[-1] == f"RXR|{route}"
+
+
 @pytest.mark.parametrize(
     ("code", "route"),
     [("2171022F2024", "PO^口^HL70162"), ("2649735S2024", "AP^外用^HL70162"), ("2492414A1023", '""')],

@@ -145,6 +145,38 @@ def test_modifiers_stand_in_zpr() -> None:
     )
 
 
+def test_the_base_beside_modifiers_has_none_of_them() -> None:
+    right = Modifier(
+        position=ModifierPosition.PREFIX,
+        text="右",
+        codings=(
+            Coding(
+                system="http://medis.or.jp/CodeSystem/master-disease-modKeyNumber", code="27000354", display="右"
+            ),
+        ),
+    )
+    receipt = Coding(system=RECEIPT, code="8836802", display="鼠径ヘルニア")
+    prb, zpr = diagnoses([condition("右鼠径ヘルニア", Assertion.PRESENT, receipt, modifiers=(right,))])[2:4]
+    assert prb.split("|")[3] == "20084317^右鼠径ヘルニア^MDCDX2^8836802^鼠径ヘルニア^99HYJ"
+    assert zpr == "ZPR|27000354^右^MDCDX2|20084317^鼠径ヘルニア^MDCDX2"
+
+
+@pytest.mark.parametrize(
+    ("onset", "date", "written"),
+    [
+        ("小学生の頃", None, "小学生の頃"),
+        ("H12", "2000", "H12"),
+        ("2014", "2014", "2014"),
+        ("50", None, ""),
+        ("38℃", None, ""),
+        ("Rt", None, ""),
+    ],
+)
+def test_an_onset_tells_a_time(onset: str, date: str | None, written: str) -> None:
+    prb = diagnoses([condition("自然気胸", onset=onset, date=date)])[2].split("|")
+    assert (prb[17] if len(prb) > 17 else "") == written
+
+
 @pytest.mark.parametrize("name", ["肺炎", "肺炎の疑い", "肺炎疑い", "肺炎疑"])
 def test_doubt_is_written_once(name: str) -> None:
     prb, zpr = diagnoses([condition(name, Assertion.SUSPECTED)])[2:4]

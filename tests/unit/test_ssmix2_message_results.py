@@ -86,11 +86,14 @@ def test_results_by_day_material_and_group() -> None:
         "OBR|1|000000000000501||2^血液学的検査^JC10|||20260401",
         orc,
         "OBX|1|NM|2A030000001999951^Hb^99HYJ||12.8|g/dL^g/dL^ISO+||L|||F|||20260401",
-        # the year alone is known: filed under the note's day, sampling day unsaid
-        "SPM|3|||^不明^99HYJ",
+        # the year alone is known: SPM-17 is the day of the folder, OBR-7 and OBX-14 are what is known
+        "SPM|3|||^不明^99HYJ|||||||||||||20260401",
         "OBR|1|000000000000501||^検体検査^99HYJ|||2025",
         orc,
         "OBX|1|ST|HYJ-cf419e7c6b41366a^フェリチン^99HYJ||< 5.0|ng/mL^ng/mL^ISO+|||||F|||2025",
+    ]
+    assert [issue.text for issue in april.issues] == [
+        "OML-11 SPM-17: results of a day that is not known are filed under the note's day"
     ]
     assert [(m.care_date, m.order_no) for m in (march, april)] == [
         (date(2026, 3, 1), "000000000000501"),
@@ -145,6 +148,14 @@ def test_quantity_and_verdict_are_two_values() -> None:
 def test_a_value_that_is_no_number_is_written_as_the_note_has_it() -> None:
     said = statement(Kind.LAB, name="抗核抗体", value="160倍\n(H)")
     assert observations(record(said))[0].split("|")[5] == "160倍 (H)"
+
+
+def test_a_day_that_cannot_be_computed_is_told_nowhere_but_by_the_folder() -> None:
+    said = statement(Kind.LAB, name="CRP", value="2.6", date="前医")
+    (message,), _ = results([record(said, quantity=amount("2.6", "mg/dL"))])
+    spm, obr, _, obx = lines(message)[3:]
+    assert spm.split("|")[17] == f"{message.care_date:%Y%m%d}" == "20260401"
+    assert (len(obr.split("|")), obx.rpartition("|")[2]) == (5, "F")
 
 
 def test_a_result_without_a_value_is_an_issue() -> None:
