@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # importing it loads the model's libraries
 
 log = logging.getLogger(__name__)
 
+Earlier = tuple[ChartNote, Sequence[Record]]
+"""A note of the same patient that was converted before, and its records."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -38,15 +41,18 @@ class Outcome:
 
 
 def convert_notes(
-    lines: Iterable[Line], out: Path, convert: Callable[[ChartNote, Sequence[Record]], "Conversion"]
+    lines: Iterable[Line], out: Path, convert: Callable[[ChartNote, Sequence[Earlier]], "Conversion"]
 ) -> Iterator[Outcome]:
     """Writes `out`/<note id>.json (a FHIR Bundle) and `out`/ssmix2/ for each note; each file is whole or not there.
 
-    `convert` is given the note, and the records of the patient's notes before it in this file.
-    A note that fails does not end the others. Raises: OSError where `out` cannot be written.
+    `convert` is given the note, and the records of the patient's notes before it in this file: the patient-wide messages of
+    the storage say what this file says of a patient, no more. Over many files, and over what a server has stored,
+    `hyojun export ssmix2` keeps them whole. Beside out/ssmix2 stand its journal and index (`app.ssmix2.entries`).
+    A note that fails does not end the others. Raises: OSError where `out` cannot be written, Unavailable where the
+    storage's index is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
-    earlier: dict[str, list[Record]] = {}
+    earlier: dict[str, list[Earlier]] = {}
     for line in lines:
         if line.note is None:
             yield Outcome(line.number, None, error=str(line.error))
@@ -60,7 +66,7 @@ def convert_notes(
                 log.exception("conversion failed", extra={"line": line.number})
             yield Outcome(line.number, line.note.id, time.monotonic() - started, error=describe(error))
             continue
-        earlier.setdefault(line.note.patient.id, []).extend(conversion.records)
+        earlier.setdefault(line.note.patient.id, []).append((line.note, conversion.records))
         write_file(out / f"{line.note.id}.json", fhir.dumps(conversion.bundle))
         try:
             for message in conversion.messages:

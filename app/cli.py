@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands import explain, export, local_codes, profiles, quiet, read_settings, terminology
+from app.commands import explain, export, import_ssmix2, local_codes, profiles, quiet, read_settings, terminology
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
 
 if TYPE_CHECKING:
+    from app.batches import Earlier
     from app.settings import Settings
     from schemas.note import ChartNote
-    from schemas.record import Record
 
 app = typer.Typer(
     help="Japanese chart notes to FHIR (JP-CLINS, JP Core) and SS-MIX2.",
@@ -96,7 +96,7 @@ def convert(
     lines = read_notes(path) if notes else one_text(path)
     outcomes = []
 
-    def one_note(note: "ChartNote", earlier: "Sequence[Record]") -> Any:
+    def one_note(note: "ChartNote", earlier: "Sequence[Earlier]") -> Any:
         return converter.convert(note, source=source, earlier=earlier)
 
     with progress_bar(messages) as bar:
@@ -207,6 +207,7 @@ app.command("profiles")(profiles.profiles)
 app.add_typer(terminology.terminology, name="terminology")
 app.add_typer(local_codes.local_codes, name="local-codes")
 app.add_typer(export.app, name="export")
+app.add_typer(import_ssmix2.app, name="import")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from rich.console import Console
 
@@ -29,8 +29,8 @@ from app.errors import HyojunError, Unavailable
 from app.intake import Line, read_notes
 from app.processes import Supervised
 from app.report import console, progress_bar, show_outcomes
-from app.results import note_result
 from app.settings import Settings
+from app.storage_export import Storages
 from app.terminology.importers import load_starter
 from schemas.job import JobState
 from schemas.statement import Kind
@@ -70,7 +70,11 @@ def run_demo(settings: Settings, samples: Path, *, once: bool, port: int | None,
             services = stack.enter_context(_services(settings, url, chosen))
             api = _Api(_reachable(settings.api_host), chosen)
             _wait_until_ready(api, services)
-            outcomes = _convert(api, database, services, lines, settings.data_dir / "out", screen, again=again)
+            sender = ssmix2.Facility(settings.facility_name or "", institution_number=settings.institution_number)
+            storages = Storages(settings.data_dir / "out", sender)
+            outcomes = _convert(
+                api, database, services, lines, settings.data_dir / "out", storages, screen, again=again
+            )
             failed = any(outcome.error is not None for outcome in outcomes)
             show_outcomes(screen, outcomes)
             _say_where(screen, settings.data_dir / "out", api)
@@ -250,10 +254,19 @@ def _wait_until_ready(api: _Api, services: _Services) -> None:
 
 
 def _convert(
-    api: _Api, database: Database, services: _Services, lines: list[Line], out: Path, screen: Console, *, again: bool
+    api: _Api,
+    database: Database,
+    services: _Services,
+    lines: list[Line],
+    out: Path,
+    storages: Storages,
+    screen: Console,
+    *,
+    again: bool,
 ) -> list[Outcome]:
     """Submits every note, waits for its job, fetches its results; outcomes in the order of `lines`."""
     out.mkdir(parents=True, exist_ok=True)
+    storages.open(SOURCE)
     outcomes: dict[int, Outcome] = {}
     waiting: dict[int, str] = {}
     for index, line in enumerate(lines):
@@ -270,7 +283,7 @@ def _convert(
                 if job["state"] not in _ENDED:
                     continue
                 del waiting[index]
-                outcomes[index] = _outcome(api, database, lines[index], job, out)
+                outcomes[index] = _outcome(api, database, lines[index], job, out, storages)
                 bar.advance(task)
             if waiting:
                 time.sleep(POLL_SECONDS)
@@ -289,19 +302,21 @@ def _submit(api: _Api, line: Line, *, again: bool) -> str:
     return str(job["id"])
 
 
-def _outcome(api: _Api, database: Database, line: Line, job: dict[str, Any], out: Path) -> Outcome:
+def _outcome(
+    api: _Api, database: Database, line: Line, job: dict[str, Any], out: Path, storages: Storages
+) -> Outcome:
     assert line.note is not None
     if job["state"] != JobState.DONE:
         return Outcome(line.number, line.note.id, error=f"job {job['id']} is {job['state']}: {job['reason']}")
     try:
         write_file(out / f"{line.note.id}.json", api.fetch(f"/api/notes/{job['note_id']}/bundle"))
         with database.session_scope() as session:
-            result = note_result(session, UUID(job["note_id"]))
-        # Not the API's zip: in one storage, a later message of a patient turns the earlier one into history.
-        for message in result.messages:
-            ssmix2.write(out / "ssmix2", message, result.finished_at)
+            written = storages.write_patient(session, SOURCE, line.note.patient.id, datetime.now(UTC))
     except HyojunError as error:
         return Outcome(line.number, line.note.id, error=str(error))
+    if written.refused:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in written.refused))
+        return Outcome(line.number, line.note.id, error=f"the Bundle is written, the SS-MIX2 storage refuses: {reasons}")
     counts = {Kind(kind): count for kind, count in job["statements"].items()}
     seconds = job["timings"]["seconds"] or 0.0
     return Outcome(line.number, line.note.id, seconds, counts, job["resources"], len(job["issues"]))

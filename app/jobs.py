@@ -16,8 +16,6 @@
 A function that takes a Session works in the caller's transaction; one that takes a Database opens its own.
 """
 
-import hashlib
-import json
 import logging
 import threading
 import time
@@ -34,13 +32,15 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import Database
-from app.errors import Conflict, HyojunError, InvalidInput, NotFound
+from app.errors import Conflict, HyojunError, NotFound
 from app.log import describe
+from app.note_rows import chart_note, note_values
 from models import Base, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
 from schemas.coding import Candidate
 from schemas.issue import Issue
 from schemas.job import JobState, Progress
-from schemas.note import ChartNote, DocumentType, Encounter, Patient, Practitioner, Recipient, Sex
+from schemas.note import ChartNote
+from schemas.record import Record
 from schemas.statement import Statement
 
 log = logging.getLogger(__name__)
@@ -78,12 +78,15 @@ class Message(Protocol):
 class Conversion(Protocol):
     """What the converter makes of one note. `run`: the columns of `models.Run`, its id included (resources name it),
     but not those of the note and the job. `held`: (type, id) of resources that a check found an error in. `candidates`:
-    by the statement's position, what came near its name where no table has it, best first."""
+    by the statement's position, what came near its name where no table has it, best first. `records`: what was computed from
+    the statements, in their order."""
 
     @property
     def run(self) -> dict[str, Any]: ...
     @property
     def statements(self) -> Sequence[Statement]: ...
+    @property
+    def records(self) -> Sequence[Record]: ...
     @property
     def resources(self) -> Sequence[dict[str, Any]]: ...
     @property
@@ -146,7 +149,7 @@ def submit(session: Session, note: ChartNote, source: str, batch_id: UUID | None
     Idempotent: the same source and the same content again, also at the same time, gives the first note and no new job.
     Raises: InvalidInput for characters that a database text cannot hold.
     """
-    row = _note_values(note, source)
+    row = note_values(note, source)
     new_note = pg_insert(Note).values(row).on_conflict_do_nothing(index_elements=["content_sha256"]).returning(Note.id)
     cte = new_note.cte("new_note")
     job_id = uuid4()
@@ -179,65 +182,6 @@ def resubmit(session: Session, note_id: UUID, batch_id: UUID | None = None) -> S
         return Submission(note_id, created, True)
     newest = select(Job.id).where(Job.note_id == note_id).order_by(Job.queued_at.desc()).limit(1)
     return Submission(note_id, session.scalars(newest).one(), False)
-
-
-def _note_values(note: ChartNote, source: str) -> dict[str, Any]:
-    # A note without them keeps the fingerprint that it had before these fields were there.
-    unstated = {name for name in ("encounter", "physician", "recipient") if getattr(note, name) is None}
-    unstated_patient = {name for name in ("address", "insurance_id") if getattr(note.patient, name) is None}
-    content = note.model_dump(mode="json", exclude={**dict.fromkeys(unstated, True), "patient": unstated_patient})
-    canonical = json.dumps([source, content], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    if bad := [name for name, value in {"source": source, **content}.items() if _holds_nul(value)]:
-        raise InvalidInput(f"{', '.join(bad)}: U+0000 cannot be stored; remove it")
-    return {
-        "id": uuid4(),
-        "source": source,
-        "external_id": note.id,
-        "patient_id": note.patient.id,
-        "patient_family": note.patient.family,
-        "patient_given": note.patient.given,
-        "patient_sex": note.patient.sex,
-        "patient_birth_date": note.patient.birth_date,
-        "patient_address": note.patient.address,
-        "patient_insurance_id": note.patient.insurance_id,
-        "encounter": content.get("encounter"),
-        "physician": content.get("physician"),
-        "recipient": content.get("recipient"),
-        "document_type": note.document_type,
-        "department": note.department,
-        "note_date": note.date,
-        "text": note.text,
-        "content_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
-    }
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_nul, value.values()))
-    return isinstance(value, str) and "\x00" in value
-
-
-def chart_note(row: Note) -> ChartNote:
-    """The note as it was received."""
-    return ChartNote(
-        id=row.external_id,
-        document_type=DocumentType(row.document_type),
-        department=row.department,
-        date=row.note_date,
-        patient=Patient(
-            id=row.patient_id,
-            family=row.patient_family,
-            given=row.patient_given,
-            sex=Sex(row.patient_sex),
-            birth_date=row.patient_birth_date,
-            address=row.patient_address,
-            insurance_id=row.patient_insurance_id,
-        ),
-        text=row.text,
-        encounter=Encounter.model_validate(row.encounter) if row.encounter else None,
-        physician=Practitioner.model_validate(row.physician) if row.physician else None,
-        recipient=Recipient.model_validate(row.recipient) if row.recipient else None,
-    )
 
 
 # --- work -----------------------------------------------------------------------------------------------------------
@@ -293,12 +237,14 @@ def complete(session: Session, claim: Claim, conversion: Conversion, *, release:
 def _rows(
     claim: Claim, run_id: UUID, conversion: Conversion, versions: dict[tuple[str, str], int], release: bool
 ) -> Iterable[Base]:
+    kept = [record.model_dump(mode="json", exclude={"statement", "candidates"}) for record in conversion.records]
     for n, statement in enumerate(conversion.statements):
         payload = statement.model_dump(mode="json")
         near = [candidate.model_dump(mode="json") for candidate in conversion.candidates.get(n, ())]
         yield NoteStatement(
-            note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload, candidates=near
-        )
+            note_id=claim.note_id, run_id=run_id, ordinal=n, kind=statement.kind, payload=payload, candidates=near,
+            record=kept[n] if n < len(kept) else None,
+        )  # fmt: skip
     for n, content in enumerate(conversion.resources):
         key = (content["resourceType"], content["id"])
         yield Resource(

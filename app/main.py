@@ -10,6 +10,7 @@ from app import __version__
 from app.db import Database
 from app.errors import Unavailable
 from app.settings import Settings
+from app.ssmix2 import Facility
 from app.web import outcome
 from app.web.api import api_router
 from app.web.clins_api import clins_router
@@ -36,7 +37,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(pages_router(database, __version__, {"queue": _queue_check(settings, database)}))
-    app.include_router(api_router(database))
+    sender = Facility(settings.facility_name or "", institution_number=settings.institution_number)
+    app.include_router(api_router(database, sender))
     # Operations before `/fhir/{type}/{id}`, which would take their names for ids.
     app.include_router(clins_router(database))
     app.include_router(terminology_router(database, settings.institution_number))

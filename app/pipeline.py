@@ -3,22 +3,20 @@
     model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
 """
 
-import hashlib
 import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from app import __version__, extraction, fhir, scopes, ssmix2, standardize
-from app.errors import InvalidInput
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
 from schemas.coding import Candidate, Coding
-from schemas.issue import Issue, IssueType, Severity
+from schemas.issue import Issue, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
 from schemas.statement import Kind, Statement
@@ -111,10 +109,12 @@ class Converter:
         )
         return cls(reader, lexicon, options, profiles)
 
-    def convert(self, note: ChartNote, *, source: str, earlier: Sequence[Record] = ()) -> Conversion:
+    def convert(
+        self, note: ChartNote, *, source: str, earlier: Sequence[tuple[ChartNote, Sequence[Record]]] = ()
+    ) -> Conversion:
         """One note. `source`: the sending system; with the note's id it makes every id of the output repeatable.
-        `earlier`: records of the patient's other notes; the patient-wide SS-MIX2 messages (diagnoses, allergies) hold
-        them too, since each such message replaces the one before.
+        `earlier`: the patient's other notes with their records, oldest first; the patient-wide SS-MIX2 messages
+        (diagnoses, allergies) tell of them too, since each such message replaces the one before.
 
         Raises TooLong, ModelOutputError, Unavailable; the note itself is never changed.
         """
@@ -150,10 +150,6 @@ class Converter:
             held=held,
             candidates={n: record.candidates for n, record in enumerate(records) if record.candidates},
         )
-
-    def records(self, notes: Iterable[tuple[date, Sequence[Statement]]]) -> list[Record]:
-        """Records of statements that were extracted before, given with the date of their note."""
-        return [r for day, statements in notes for r in standardize.records(statements, day, self.lexicon, self._min_score)[0]]
 
     def _run(self, reading: Reading, started: datetime) -> dict[str, Any]:
         return {
@@ -193,53 +189,13 @@ class Converter:
         note: ChartNote,
         records: Sequence[Record],
         department: Coding | None,
-        earlier: Sequence[Record],
+        earlier: Sequence[tuple[ChartNote, Sequence[Record]]],
         source: str,
         sent_at: datetime,
     ) -> tuple[list[ssmix2.Message], list[Issue]]:
-        """The note's SS-MIX2 messages; one that cannot be written becomes an issue and does not stop the others."""
-        key = hashlib.sha256(f"{source}\0{note.id}".encode()).hexdigest()
-        # Order numbers have 15 digits (SS-MIX2 1.2, file names); 13 hex digits of a hash always fit.
-        order = int(key[:12], 16) % 10**14 + 1
-        serial = iter(range(1000))
-
-        def control() -> str:
-            """MSH-10, at most 20 characters, different for every message of every run."""
-            return f"{hashlib.sha256(f'{key}{sent_at.isoformat()}'.encode()).hexdigest()[:17]}{next(serial):03}"
-
-        def key_of(record: Record) -> str:
-            part = f"{source}\0{note.patient.id}\0{record.statement.kind.value}\0{record.display}\0{record.statement.assertion}"
-            return hashlib.sha256(part.encode()).hexdigest()[:20]
-
-        common: dict[str, Any] = {"sent_at": sent_at}
-        sender = replace(
-            self._sender, department_code=department.code if department else None, department_name=note.department
-        )
-        patient_wide: dict[str, Any] = {**common, "key_of": key_of, "earlier": earlier}
-        found: list[ssmix2.Message] = []
-        issues: list[Issue] = []
-        steps = (
-            lambda: [ssmix2.patient_message(note, sender, control_id=control(), **common)],
-            lambda: [ssmix2.allergy_message(note, records, sender, control_id=control(), **patient_wide)],
-            lambda: [ssmix2.diagnosis_message(note, records, sender, control_id=control(), **patient_wide)],
-            lambda: [
-                ssmix2.prescription_message(
-                    note, records, sender, order=order, control_id=control(), **common
-                )
-            ],
-            lambda: list(
-                ssmix2.result_messages(
-                    note, records, sender, order=order, control_ids=iter(control, ""), **common
-                )
-            ),
-        )
-        for step in steps:
-            try:
-                found += [message for message in step() if message]
-            except InvalidInput as error:
-                text = f"SS-MIX2: {error}"
-                issues.append(Issue(severity=Severity.ERROR, code=IssueType.INVALID, text=text))
-        return found, issues + [issue for message in found for issue in message.issues]
+        code = department.code if department else None
+        sender = replace(self._sender, department_code=code, department_name=note.department)
+        return ssmix2.messages(note, records, facility=sender, sent_at=sent_at, source=source, earlier=earlier)
 
 
 _ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")

@@ -4,7 +4,7 @@ A note's result is that of its newest finished job.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from app import ssmix2
 from app.errors import Conflict, NotFound
-from app.jobs import chart_note, get_job
+from app.jobs import get_job
+from app.note_rows import chart_note
 from models import Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
 from schemas.job import JobState
 from schemas.note import ChartNote
-from schemas.statement import Kind, Statement
+from schemas.statement import Kind
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
         chart_note(note),
         job.finished_at,
         list(session.scalars(valid.order_by(Resource.ordinal))),
-        [_message(row, note.patient_id) for row in session.scalars(messages)],
+        [stored_message(row, note.patient_id) for row in session.scalars(messages)],
     )
 
 
@@ -114,30 +115,6 @@ def job_resources(session: Session, job_id: UUID) -> list[tuple[str, str]]:
     """Type and id of each resource that the job wrote, in order."""
     query = select(Resource.type, Resource.id).where(Resource.job_id == job_id).order_by(Resource.ordinal)
     return [(type_, id_) for type_, id_ in session.execute(query)]
-
-
-def patient_statements(session: Session, source: str, patient_id: str, *, besides: str) -> list[tuple[date, list[Statement]]]:
-    """Statements of the patient's other notes of `source` (all but the note with the sender's id `besides`), from the
-    newest finished job of each, by the notes' dates."""
-    newest = (
-        select(Job.note_id, func.max(Job.finished_at).label("finished_at"))
-        .where(Job.state == JobState.DONE)
-        .group_by(Job.note_id)
-        .subquery()
-    )
-    rows = session.execute(
-        select(Note.id, Note.note_date, NoteStatement.payload)
-        .join(Job, Job.note_id == Note.id)
-        .join(newest, (newest.c.note_id == Job.note_id) & (newest.c.finished_at == Job.finished_at))
-        .join(Run, Run.job_id == Job.id)
-        .join(NoteStatement, NoteStatement.run_id == Run.id)
-        .where(Note.source == source, Note.patient_id == patient_id, Note.external_id != besides)
-        .order_by(Note.note_date, Note.id, NoteStatement.ordinal)
-    )
-    found: dict[UUID, tuple[date, list[Statement]]] = {}
-    for note_id, day, payload in rows:
-        found.setdefault(note_id, (day, []))[1].append(Statement.model_validate(payload))
-    return list(found.values())
 
 
 def get_resource(session: Session, type_: str, id_: str) -> StoredResource:
@@ -150,7 +127,8 @@ def get_resource(session: Session, type_: str, id_: str) -> StoredResource:
     return StoredResource(row.version, row.created_at, row.content)
 
 
-def _message(row: Ssmix2Message, patient_id: str) -> ssmix2.Message:
+def stored_message(row: Ssmix2Message, patient_id: str) -> ssmix2.Message:
+    """The message as its conversion wrote it."""
     return ssmix2.Message(
         kind=ssmix2.DataKind(row.kind),
         patient_id=patient_id,

@@ -27,7 +27,7 @@ from app.errors import InvalidInput, NotFound
 from app.fhir import clins, documents
 from app.fhir.clins import ClinsType
 from app.fhir.elements import identifier_of
-from app.jobs import chart_note
+from app.note_rows import chart_note
 from models import ClinsBundle, Job, Note, Resource
 from models.resources import ReleaseState
 from schemas.issue import Issue, IssueType, Severity

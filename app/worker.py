@@ -161,7 +161,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 def _load_pipeline(settings: Settings, database: Database) -> Convert:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
-    from app.results import patient_statements
     from app.terminology.importers import lexicon_from, renewed
 
     with database.session_scope() as session:
@@ -170,13 +169,12 @@ def _load_pipeline(settings: Settings, database: Database) -> Convert:
 
     def convert(note: ChartNote, *, source: str) -> Conversion:
         with database.session_scope() as session:
-            others = patient_statements(session, source, note.patient.id, besides=note.id)
             # A release that was imported or taken back since, and local codes that were edited.
             lexicon = renewed(session, converter.lexicon)
             if lexicon is not converter.lexicon:
                 converter.lexicon = lexicon
                 log.info("terminology loaded anew", extra={"version": converter.lexicon.version})
-        return converter.convert(note, source=source, earlier=converter.records(others))
+        return converter.convert(note, source=source)
 
     return convert
 

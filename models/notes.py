@@ -49,6 +49,7 @@ class Note(Base):
         one_of("patient_sex", Sex),
         one_of("document_type", DocumentType),
         Index(None, "source", "external_id"),
+        Index(None, "source", "patient_id"),
         Index(None, "patient_id", "note_date"),
     )
 
@@ -98,5 +99,8 @@ class NoteStatement(Base):
     """`Statement.model_dump(mode="json")`."""
     candidates: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
     """What came near an uncoded name: `schemas.coding.Candidate`, best first."""
+    record: Mapped[dict[str, Any] | None]
+    """What was computed from it: `schemas.record.Record` without its statement and candidates. None: converted before
+    this was kept."""
 
     __table_args__ = (UniqueConstraint("run_id", "ordinal"), one_of("kind", Kind))

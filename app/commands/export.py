@@ -1,5 +1,7 @@
-"""`hyojun export`: Bundles and documents for the national service, as files. They are only written, never sent."""
+"""`hyojun export`: Bundles and documents for the national service, and SS-MIX2 storages, as files. They are only written,
+never sent."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands import open_database
-from app.errors import HyojunError, InvalidInput
+from app.commands import open_database, read_settings
+from app.errors import HyojunError, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from app.ssmix2 import Facility
+    from app.storage_export import Written
     from app.submissions import DocumentMade, Made
     from schemas.issue import Issue
 
-app = typer.Typer(help="Writes Bundles and documents for the national service as files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Writes Bundles and documents for the national service, and SS-MIX2 storages, as files.", no_args_is_help=True
+)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Directory for the files; made where it is not there.")]
 Drafts = Annotated[bool, typer.Option("--drafts", help="Take what no person has released too. Not for the service.")]
@@ -143,6 +149,139 @@ def documents(
     screen.print(f"Documents: {out}/<identifier>.json", soft_wrap=True)
     if count.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def ssmix2(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the storages; made where it is not there.")],
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only patients with a conversion since this time (ISO 8601; without a zone, local)."),
+    ] = None,
+    patient: Annotated[
+        list[str] | None, typer.Option("--patient", help="The sender's patient id; default, all.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only this sending system's notes. One folder is for one choice.")
+    ] = None,
+) -> None:
+    """Writes DIR/ssmix2 (messages) and DIR/ssmix2-extended (notes as CDA), with journals and index beside them.
+
+    What is there already is not written again, so an interrupted run is finished by another; what the notes say no more
+    is taken back. Exit status 1 if something could not be written; each refusal is shown.
+    """
+    from app import patients, storage_export
+    from app.report import console, progress_bar
+
+    screen, messages = console(), console(stderr=True)
+    moment = _moment(since)
+    total, failed = storage_export.Written(), 0
+    with open_database() as database:
+        with database.session_scope() as session:
+            everyone = patients.patients(session, source=source, patient_ids=patient or (), since=moment)
+            # Nothing new since then is no fault; a system or a patient that nobody knows is.
+            if source is not None and not everyone and not patients.patients(session, source=source):
+                raise InvalidInput(f"--source: no note of the system {source} has a result")
+            known = (
+                {one for one, _ in patients.patients(session, source=source, patient_ids=patient)} if patient else set()
+            )
+        if lost := set(patient or ()) - known:
+            raise InvalidInput(f"{len(lost)} of the patients asked for have no finished note")
+        sender = _sender()
+        if not sender.name and sender.institution_number is None:
+            nameless = "FACILITY_NAME and INSTITUTION_NUMBER are not set: no message says who sends it (MSH-4)"
+            messages.print(nameless, soft_wrap=True)
+        storages = storage_export.Storages(folder, sender)
+        storages.open(source)
+        with progress_bar(messages) as bar:
+            task = bar.add_task("exporting", total=len(everyone))
+            for local, of in everyone:
+                try:
+                    with database.session_scope() as session:
+                        # --since may show one of two systems; the other may have sent the same id before.
+                        patients.source_of(session, local, source)
+                        written = storages.write_patient(session, of, local, datetime.now(UTC))
+                except KeyboardInterrupt:
+                    messages.print("stopped; the same command finishes what is left", soft_wrap=True)
+                    raise
+                except HyojunError as error:
+                    if isinstance(error, Unavailable):
+                        raise
+                    failed += 1
+                    messages.print(f"patient {local}: {error}", markup=False, soft_wrap=True)
+                else:
+                    total.add(written)
+                    for reason, what in _by_reason(written):
+                        messages.print(f"patient {local}: {what}: {reason}", markup=False, soft_wrap=True)
+                bar.advance(task)
+    _written_table(screen, total)
+    screen.print(f"Messages: {storages.root}   documents: {storages.extended}", soft_wrap=True)
+    if failed or total.refused:
+        refused = (
+            f"{len(total.refused)} messages or documents and {failed} patients" if failed else f"{len(total.refused)}"
+        )
+        messages.print(f"not written: {refused}", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@app.command("ssmix2-index")
+def ssmix2_index(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of `hyojun export ssmix2`.")],
+) -> None:
+    """Makes DIR/ssmix2-index.sqlite (table SSMIXIDX) anew from storages and journals, and mends what a killed run left.
+
+    No export may run at the same time.
+    """
+    from app.report import console
+    from app.ssmix2 import storage
+
+    root = folder / "ssmix2"
+    if not root.is_dir():
+        raise InvalidInput(f"{root} is not a folder")
+    rows = storage.rebuild_index(root)
+    console().print(f"{rows} entries", highlight=False)
+
+
+def _moment(written: str | None) -> datetime | None:
+    if written is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        raise typer.BadParameter("--since: a time as 2026-04-01 or 2026-04-01T09:00+09:00") from None
+    return moment.astimezone(UTC)
+
+
+def _by_reason(written: "Written") -> list[tuple[str, str]]:
+    """Each reason with the kinds that it refused."""
+    reasons: dict[str, list[str]] = {}
+    for kind, reason in written.refused:
+        reasons.setdefault(reason, []).append(kind)
+    return [(reason, ", ".join(dict.fromkeys(kinds))) for reason, kinds in reasons.items()]
+
+
+def _written_table(screen: Any, total: "Written") -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from app.storage_export import kinds
+
+    refused = Counter(kind for kind, _ in total.refused)
+    table = Table(box=SIMPLE if screen.is_terminal else None)
+    table.add_column("", no_wrap=True)
+    for heading in ("written", "unchanged", "deleted", "refused"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind in [*kinds(), *(k for k in refused if k not in kinds())]:
+        cells = (total.new[kind], total.unchanged[kind], total.deleted[kind], refused[kind])
+        table.add_row(kind, *map(str, cells))
+    screen.print(table)
+
+
+def _sender() -> "Facility":
+    from app.ssmix2 import Facility
+
+    settings = read_settings()
+    return Facility(settings.facility_name or "", institution_number=settings.institution_number)
 
 
 def _write_bundle(out: Path, made: "Made", count: _Count, reasons: _Reasons) -> None:

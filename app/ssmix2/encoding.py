@@ -7,6 +7,7 @@ SSMIX2_support_documents `cp932_JIS_convart.md` (環境依存文字 変換テー
 import re
 import unicodedata
 from functools import lru_cache
+from pathlib import Path
 
 from app.errors import InvalidInput
 from schemas.issue import Issue, IssueType, Severity
@@ -14,79 +15,34 @@ from schemas.issue import Issue, IssueType, Severity
 GETA = "■"
 """What stands for a character that JIS X 0208 does not have (SS-MIX2: gaiji become ■)."""
 
-# Source: NHO cp932_JIS_convart.md, where its answer differs from Unicode's compatibility decomposition.
-_WINDOWS = {
-    "〝": "″",
-    "〟": "、",
-    "㎡": "m*2",
-    "㎥": "m*3",
-    "№": "No.",
-    "㏍": "K.K.",
-    "℡": "Tel",
-    "∮": "Φ",
-    "∑": "Σ",
-    "∟": "└",
-    "⊿": "Δ",
-}
-# One character of JIS X 0208 that Unicode has twice: Windows' choice to the codec's (JIS X 0221) choice.
-_TWINS = {
-    "～": "〜",
-    "－": "−",
-    "∥": "‖",
-    "￠": "¢",
-    "￡": "£",
-    "￢": "¬",
-    "—": "―",
-    "⁓": "〜",
-    "µ": "μ",
-    "¥": "￥",  # the codec would emit ESC ( J for these two, which SS-MIX2 forbids
-    "‾": "￣",
-}
-# Nearest sign; keeps a comparator or a bullet readable where ■ would lose it.
-_SIGNS = {
-    "≤": "≦",
-    "≥": "≧",
-    "⩽": "≦",
-    "⩾": "≧",
-    "–": "-",
-    "‑": "‐",
-    "‒": "-",
-    "·": "・",
-    "•": "・",
-    "⁄": "/",
-    "✕": "×",
-    "✖": "×",
-    "➡": "→",
-    "⬅": "←",
-    "⬆": "↑",
-    "⬇": "↓",
-    "®": "(R)",
-    "©": "(C)",
-    "\u00c5": "\u212b",  # Å: JIS X 0208 has it as the ångström sign
-    "\t": " ",
-}
-# Variant kanji that names and diseases use, to the form of JIS X 0208 (JIS X 0213 拡張新字体 and 人名用異体字).
-_KANJI = dict(
-    zip(
-        "髙﨑濵德栁槗𠮷桒瀨增寬淸靑曻昻黑黃卽凞頰剝塡𠮟搔囊蟬瘦噓醬麴鷗俠蠟繫蔣簞瘦屛幷摑啞嚙鹼軀焰萊禱瀆顚俱橫晚緖賴郞",
-        "高崎浜徳柳橋吉桑瀬増寛清青昇昂黒黄即煕頬剥填叱掻嚢蝉痩嘘醤麹鴎侠蝋繋蒋箪痩屏并掴唖噛鹸躯焔莱祷涜顛倶横晩緒頼郎",
-        strict=True,
-    )
-)
-_BLACK_CIRCLED = {chr(0x2776 + n): f"({n + 1})" for n in range(10)}
-_TABLE = _BLACK_CIRCLED | _WINDOWS | _TWINS | _SIGNS | _KANJI
+
+def _read_table() -> dict[str, str]:
+    lines = Path(__file__).with_name("characters.tsv").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("\t") for line in lines if not line.startswith("# "))
+
+
+# Every sign of cp932's extensions, and kanji that are variants of one that JIS X 0208 has; sources stand in the file.
+_TABLE = _read_table() | {"\t": " "}
+# The twins of the table that cp932 decodes to, back to what ISO-2022-JP decodes to.
+_TWINS = str.maketrans("～－∥￠￡￢—", "〜−‖¢£¬―")
 
 # Lines end with CR inside a text, as HL7 has it; `hl7.escape` turns that into \.br\ or a blank.
 _LINE_BREAK = re.compile("\r\n|[\n\x0b\x0c\x85\u2028\u2029]")
 # Characters without a shape: variation selectors, zero-width signs, direction marks, soft hyphen.
 _SHAPELESS = re.compile("[\u00ad\u180e\u200b-\u200f\u2060-\u2064\u202a-\u202e\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]")
+_MARKS = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe20-\ufe2f"
 # What must be read together: half-width kana with their voice marks, a run of superscripts, a letter with its marks.
 _CLUSTER = re.compile(
-    "[\uff61-\uff9f]+|[\u00b2\u00b3\u00b9\u2070-\u207b]+|.[\u0300-\u036f\u3099\u309a]*[\ufe00-\ufe0f\U000e0100-\U000e01ef]?",
+    "[\uff61-\uff9f][\uff61-\uff9f\u3099\u309a]*|[\u00b2\u00b3\u00b9\u2070-\u207b]+"
+    f"|.[{_MARKS}\ufe00-\ufe0f\U000e0100-\U000e01ef]*",
     re.DOTALL,
 )
 _SUPERSCRIPT = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207b]")
-_CIRCLED = re.compile("[\u2460-\u2473\u3251-\u325f\u3280-\u32bf]")
+_CIRCLED = re.compile("[\u2460-\u2473\u24b6-\u24ea\u3251-\u325f\u3280-\u32bf\u32d0-\u32fe]")
+# A voice mark on a kana that has no voiced form stands beside it, as in half-width writing.
+_LOOSE_MARKS = str.maketrans("\u3099\u309a", "゛゜")
+# Two-byte characters without an escape sequence behind them.
+_OPEN = re.compile(rb"\x1b\$[^\x1b]*\Z")
 _ALLOWED = re.compile(rb"(?:[\x20-\x7e\r]|\x1b\$B(?:[\x21-\x7e]{2})+\x1b\(B)*")
 
 
@@ -115,10 +71,11 @@ def _fold_cluster(cluster: str) -> str | None:
             return text
         if (mapped := "".join(_TABLE.get(char, char) for char in text)) and _known(mapped):
             return mapped
-    text = "".join(_TABLE.get(char, char) for char in unicodedata.normalize("NFKC", shaped))
+    text = "".join(_TABLE.get(char, char) for char in unicodedata.normalize("NFKC", shaped).translate(_LOOSE_MARKS))
     if not _known(text):
         # é -> e: Ménière stays readable. Only Latin letters: か with an odd mark is not か.
-        bare = "".join(c for c in unicodedata.normalize("NFKD", shaped) if not unicodedata.combining(c))
+        bare = "".join(c for c in unicodedata.normalize("NFKD", shaped) if not unicodedata.category(c).startswith("M"))
+        bare = "".join(_TABLE.get(char, char) for char in bare)
         text = bare if bare.isascii() else text
     if not _known(text):
         return None
@@ -166,7 +123,41 @@ def decode(data: bytes) -> str:
     Takes files with and without the final 0x1C (some writers end a message as HL7's lower layer does).
     Raises InvalidInput for bytes that are not ISO-2022-JP.
     """
+    if _OPEN.search(data):
+        raise InvalidInput(f"{len(data)} bytes that end inside two-byte characters: not ISO-2022-JP, or cut off")
     try:
         return data.rstrip(b"\x1c").decode("iso2022_jp")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"byte {error.start} of {len(data)} is not ISO-2022-JP") from None
+
+
+_ROW = re.compile(rb"\x1b\$[B@]((?:[\x21-\x7e]{2})*)")
+
+
+def decode_windows(data: bytes) -> str:
+    """Like `decode`, for files of writers that put Windows' own characters (① ㎎ ㈱ 髙: rows 13 and 89-92) into
+    `ESC $ B`, which SS-MIX2 forbids and readers meet all the same. Raises InvalidInput."""
+    text, at = [], 0
+    if _OPEN.search(data):
+        raise InvalidInput(f"{len(data)} bytes that end inside two-byte characters: not ISO-2022-JP, or cut off")
+    data = data.rstrip(b"\x1c")
+    try:
+        for match in _ROW.finditer(data):
+            text.append(data[at : match.start()].replace(b"\x1b(B", b"").replace(b"\x1b(J", b"").decode("ascii"))
+            pairs = match[1]
+            text.append("".join(_from_windows(pairs[n], pairs[n + 1]) for n in range(0, len(pairs), 2)))
+            at = match.end()
+        text.append(data[at:].replace(b"\x1b(B", b"").replace(b"\x1b(J", b"").decode("ascii"))
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{len(data)} bytes that are neither ISO-2022-JP nor its extension by cp932") from None
+    if "\x1b" in (whole := "".join(text)):
+        raise InvalidInput(f"{len(data)} bytes with an escape sequence that SS-MIX2 does not have")
+    return whole.translate(_TWINS)
+
+
+def _from_windows(first: int, second: int) -> str:
+    """The character of a pair of JIS bytes (0x21-0x7E each), by the rows of cp932."""
+    row, cell = first - 0x20, second - 0x20
+    lead = (row - 1) // 2 + (0x81 if row <= 62 else 0xC1)
+    trail = cell + 0x9E if row % 2 == 0 else cell + (0x3F if cell < 64 else 0x40)
+    return bytes((lead, trail)).decode("cp932")

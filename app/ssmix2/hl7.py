@@ -1,11 +1,16 @@
 """HL7 v2 text: segments, fields, repetitions, components and subcomponents, with the delimiters `|^~\\&`.
 
-Source: HL7 2.5 chapter 2; SS-MIX2 1.2 uses no other delimiters and ends a segment with CR alone.
+python-hl7 splits and joins. Ours is what it does otherwise than SS-MIX2 needs: its escapes write every character outside
+ASCII in hexadecimal and drop what they do not know, and its parser strips blanks at the ends of a message, where a value
+may have some. Source: HL7 2.5 chapter 2; SS-MIX2 1.2 uses no other delimiters and ends a segment with CR alone.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import hl7 as library
 
 from app.errors import InvalidInput
 
@@ -18,6 +23,7 @@ _ESCAPES = {"|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\\": "\\E\\
 _UNESCAPES = {escape: char for char, escape in _ESCAPES.items()}
 _TO_ESCAPE = re.compile(r"[|^&~\\\r]")
 _TO_UNESCAPE = re.compile(r"\\(?:[FSTRE]|\.br)\\")
+_END = f"{CR}ZZZ|."  # a segment behind the last one, whose ends the library may strip
 
 Component = tuple[str, ...]
 Repetition = tuple[Component, ...]
@@ -42,9 +48,10 @@ def join(*components: str, by: str = "^") -> str:
 def segment(name: str, fields: Mapping[int, str]) -> str:
     """One segment from its fields by HL7 number (1-based, already escaped), trailing empty ones dropped."""
     last = max((number for number, value in fields.items() if value), default=0)
-    if name == "MSH":  # MSH-1 is the delimiter itself
-        return "|".join(["MSH", *(fields.get(number, "") for number in range(2, last + 1))])
-    return "|".join([name, *(fields.get(number, "") for number in range(1, last + 1))])
+    values = [fields.get(number, "") for number in range(1, last + 1)]
+    if name == "MSH":
+        values[0] = "|"  # MSH-1 is the delimiter itself
+    return str(library.Segment("|", [name, *values]))
 
 
 @dataclass(frozen=True)
@@ -77,31 +84,36 @@ def parse(text: str) -> list[Segment]:
         raise InvalidInput(f"a message begins with MSH|{DELIMITERS}|")
     if "\n" in text:
         raise InvalidInput("segments end with CR alone; the message holds LF")
-    return [_parse_segment(line) for line in text.split(CR) if line]
+    *parsed, _ = library.parse(text.rstrip(CR) + _END)
+    return [_segment(part) for part in parsed if str(part)]
 
 
-def _parse_segment(line: str) -> Segment:
-    name, *fields = line.split("|")
-    literal: list[Field] = []
-    if name == "MSH":
-        literal, fields = [((("|",),),), (((fields[0],),),)], fields[1:]
-    return Segment(name, (*literal, *map(_parse_field, fields)))
+def _segment(parsed: Any) -> Segment:
+    name, *fields = parsed
+    literal = fields[:2] if str(name) == "MSH" else []  # MSH-1 and MSH-2 are the delimiters, nothing to split
+    split = [tuple(map(_repetition, field)) for field in fields[len(literal) :]]
+    return Segment(str(name), (*((((str(field),),),) for field in literal), *split))
 
 
-def _parse_field(field: str) -> Field:
-    return tuple(
-        tuple(tuple(map(unescape, component.split("&"))) for component in repetition.split("^"))
-        for repetition in field.split("~")
-    )
+# The library goes only as deep as there are delimiters: what it did not split is a string.
+def _repetition(parsed: Any) -> Repetition:
+    return ((unescape(parsed),),) if isinstance(parsed, str) else tuple(map(_component, parsed))
+
+
+def _component(parsed: Any) -> Component:
+    return (unescape(parsed),) if isinstance(parsed, str) else tuple(map(unescape, parsed))
 
 
 def render(segments: Iterable[Segment]) -> str:
     """The message of parsed segments: `render(parse(text)) == text` for a text that ends with CR."""
-    return "".join(_render_segment(segment) + CR for segment in segments)
+    return str(library.Message(CR, [library.Segment("|", [part.name, *_rendered(part)]) for part in segments]))
 
 
-def _render_segment(segment: Segment) -> str:
-    fields = ["~".join("^".join("&".join(map(escape, c)) for c in r) for r in field) for field in segment.fields]
-    if segment.name == "MSH":
-        fields = [DELIMITERS, *fields[2:]]
-    return "|".join([segment.name, *fields])
+def _rendered(part: Segment) -> list[str]:
+    literal = ["|", DELIMITERS] if part.name == "MSH" else []
+    return [*literal, *(str(_container(field)) for field in part.fields[len(literal) :])]
+
+
+def _container(field: Field) -> Any:
+    components = [[library.Component("&", [escape(text) for text in c]) for c in repetition] for repetition in field]
+    return library.Field("~", [library.Repetition("^", parts) for parts in components])

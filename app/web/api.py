@@ -3,12 +3,14 @@
 import io
 import re
 import zipfile
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
-from app import fhir, jobs, results, ssmix2
+from app import fhir, jobs, patients, results, ssmix2
 from app.db import Database
 from app.errors import InvalidInput
 from app.intake import note_from
@@ -32,7 +34,8 @@ def source_of(*candidates: Any) -> str:
     return source
 
 
-def api_router(database: Database) -> APIRouter:
+def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
+    """`facility`: who sends the SS-MIX2 messages."""
     router = APIRouter(prefix="/api", tags=["notes"])
 
     @router.post("/notes", status_code=202, openapi_extra=_NOTE_BODY)
@@ -78,17 +81,32 @@ def api_router(database: Database) -> APIRouter:
 
     @router.get("/notes/{note_id}/ssmix2")
     def get_ssmix2(note_id: UUID) -> Response:
-        """A zip of the note's files in an SS-MIX2 standardized storage; 409 while no job has finished."""
+        """A zip of files of an SS-MIX2 standardized storage: the note's own, and the patient-wide ones, which say what all
+        notes of its patient say; 409 while no job has finished."""
         with database.session_scope() as session:
-            result = results.note_result(session, note_id)
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for message in result.messages:
-                archive.writestr(str(ssmix2.path_of(message, result.finished_at)), ssmix2.encode(message.text))
-        headers = {"Content-Disposition": f'attachment; filename="{note_id}-ssmix2.zip"'}
-        return Response(packed.getvalue(), media_type="application/zip", headers=headers)
+            messages = patients.note_messages(session, note_id, facility)
+        return _zip(f"{note_id}-ssmix2.zip", messages)
+
+    @router.get("/patients/{patient_id}/ssmix2.zip")
+    def get_patient_ssmix2(patient_id: str, source: str | None = None) -> Response:
+        """A zip of the SS-MIX2 standardized storage of one patient, by the sender's id of him. 404: no note of his has a
+        result; 422: several systems use the id and `source` does not choose one, or SS-MIX2 cannot file him."""
+        with database.session_scope() as session:
+            chosen = patients.source_of(session, patient_id, source)
+            files = patients.patient_files(session, chosen, patient_id, facility)
+        return _zip(f"{patient_id}-ssmix2.zip", files.messages)
 
     return router
+
+
+def _zip(name: str, messages: Iterable[tuple[ssmix2.Message, datetime]]) -> Response:
+    """Each message at its place, under the time at which it counts as sent."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for message, sent_at in messages:
+            archive.writestr(str(ssmix2.path_of(message, sent_at)), ssmix2.encode(message.text))
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(packed.getvalue(), media_type="application/zip", headers=headers)
 
 
 def _job_response(status: dict[str, Any], code: int) -> Response:

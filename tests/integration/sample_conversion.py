@@ -9,6 +9,7 @@ from uuid import uuid4
 from schemas.coding import Candidate
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote, DocumentType, Patient
+from schemas.record import Record
 from schemas.statement import EvidenceSpan, Field, Kind, Statement
 
 
@@ -41,12 +42,14 @@ class SampleConversion:
     issues: list[Issue] = field(default_factory=list)
     held: frozenset[tuple[str, str]] = frozenset()
     candidates: dict[int, list[Candidate]] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
 
 
 def convert(note: ChartNote, source: str) -> SampleConversion:
     """One laboratory result whose value is written with a zero that a float would lose."""
     quote = note.text[:5]
     value = {"value": Decimal("1.10"), "unit": "%"}
+    statement = Statement(kind=Kind.LAB, fields={Field.NAME: EvidenceSpan(start=0, end=len(quote), quote=quote)})
     return SampleConversion(
         run={
             "id": str(uuid4()),
@@ -61,7 +64,8 @@ def convert(note: ChartNote, source: str) -> SampleConversion:
             "duration_ms": 3,
             "started_at": datetime.datetime.now(datetime.UTC),
         },
-        statements=[Statement(kind=Kind.LAB, fields={Field.NAME: EvidenceSpan(start=0, end=5, quote=quote)})],
+        statements=[statement],
+        records=[Record(statement=statement, display=quote)],
         resources=[
             {"resourceType": "Observation", "id": f"obs-{note.id}"[:64], "valueQuantity": value},
             {"resourceType": "Patient", "id": f"pat-{note.patient.id}"},

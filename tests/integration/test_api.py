@@ -24,6 +24,7 @@ from app.errors import InvalidInput
 from app.fhir import loads
 from app.jobs import Policy
 from app.main import create_app
+from app.note_rows import chart_note
 from app.settings import Settings
 from app.terminology.importers import load_starter
 from models import Job, Note
@@ -379,7 +380,7 @@ def test_a_document_reference_goes_the_same_way(client: TestClient, database: Da
     assert posted.headers["location"].endswith(f"/fhir/Task/{task['id']}")
 
     with database.session_scope() as session:
-        note = jobs.chart_note(session.get_one(Note, jobs.get_job(session, UUID(task["id"])).note_id))
+        note = chart_note(session.get_one(Note, jobs.get_job(session, UUID(task["id"])).note_id))
     assert note.text == TEXT
     assert (note.document_type, note.department, note.date) == ("discharge", "循環器内科", date(2026, 4, 1))
     assert note.id == resource["masterIdentifier"]["value"].removeprefix("urn:uuid:")
@@ -554,7 +555,8 @@ def test_the_storage_of_a_note_as_zip(client: TestClient, database: Database) ->
     packed = client.get(f"/api/notes/{job['note_id']}/ssmix2")
     assert packed.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(packed.content)) as archive:
-        [name] = archive.namelist()
+        basic, name = archive.namelist()
         content = archive.read(name)
+    assert basic.startswith("P00/000/P000001/-/ADT-00/P000001_-_ADT-00_999999999999999_")
     assert name.startswith("P00/000/P000001/20260401/OML-11/P000001_20260401_OML-11_000000000000001_")
     assert name.endswith("_1") and content == b"MSH|^~\\&|\r"

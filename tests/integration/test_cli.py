@@ -81,7 +81,8 @@ def test_convert_writes_good_notes_and_reports_bad_lines(tmp_path: Path) -> None
     assert has_no_mark(done.stderr) and has_no_mark(done.stdout)
     assert "Traceback" not in done.stderr and "\x1b[" not in done.stdout + done.stderr
     assert re.search(r"t1 +\d+ +\d+ +\d+ +\d+ +\d+ +\d+ +\d+ +\d+\.\d", done.stdout)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ssmix2", "t1.json", "t7.json"]
+    storage = ["ssmix2", "ssmix2-index.sqlite", "ssmix2-transaction", "ssmix2-work"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*storage, "t1.json", "t7.json"]
     is_conversion(tmp_path / "out", note(1))
 
 
@@ -230,7 +231,9 @@ def test_a_second_run_converts_only_what_is_new_and_fails_for_a_bad_note(
     (tmp_path / "2-bad.json").write_text(json.dumps(note(8, date="soon")))
     (tmp_path / "3-new.json").write_text(json.dumps(note(3, text="血圧 120/80。")))
     out = workplace.path / "data" / "out"
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    # What stands beside the storage grows with it: the journal and the index.
+    kept = [*out.glob("*.json"), *(out / "ssmix2").rglob("*")]
+    before = {path: path.read_bytes() for path in kept if path.is_file()}
     again = hyojun("up", "--once", "--samples", tmp_path, cwd=workplace.path, **workplace.values)
     assert again.returncode == 1, again.stdout + again.stderr + workplace.logs()
     assert "date: must be a date" in again.stdout and "2 of 3 notes" in again.stdout

@@ -21,7 +21,7 @@ from app.terminology.entries import starter_entries, starter_version
 from app.terminology.matching import Lexicon
 from schemas.issue import Severity
 from schemas.note import ChartNote, DocumentType, Patient
-from schemas.statement import FIELDS, AllergyCategory, Field, Kind
+from schemas.statement import FIELDS, Field, Kind
 from training.corpus.frame import note as synthetic_note
 from training.corpus.names import Names
 
@@ -201,11 +201,3 @@ def test_a_converter_is_loaded_from_its_options(tmp_path: Path, lexicon: Lexicon
         converter.reader.model.close()
     with pytest.raises(Unavailable):
         Converter.load(Options(tmp_path / "none.gguf"), lexicon)
-
-
-def test_records_of_stored_statements_are_computed_again(converter: Converter) -> None:
-    note = make_note(4, "HbA1c 7.2%\n父：胃癌")
-    conversion = converter.convert(note, source="test")
-    stored = [record.statement for record in conversion.records]
-    assert converter.records([(note.date, stored)]) == conversion.records
-    assert all(s.category in (None, *AllergyCategory) for s in stored)

@@ -1,6 +1,7 @@
 """Bytes of SS-MIX2 messages: what may occur in them, and that nothing readable is lost on the way."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import example, given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInput
 from app.ssmix2 import decode, encode, fold, parse
+from app.ssmix2.encoding import decode_windows
 from app.ssmix2.hl7 import CR, escape, render, segment, unescape
 
 ALLOWED = re.compile(rb"(?:[\x20-\x7e\x0d]|\x1b\$B(?:[\x21-\x7e]{2})+\x1b\(B)*")
@@ -34,6 +36,118 @@ def test_folded_text_survives_its_bytes(text: str) -> None:
     assert b"\x1b(J" not in data
     assert decode(data) == folded
     assert folded.count("■") == text.count("■") + len(issues)
+
+
+@settings(max_examples=400, deadline=None)
+@given(CHART_TEXT)
+@example("ｶ\u3099 ﾞ か\u309a e\u0301\u0301 1\ufe0f\u20e3 \u200d \ufeff㋐ⓐ㎠")
+def test_folded_text_is_a_fixed_point(text: str) -> None:
+    folded = fold(text)[0]
+    assert fold(folded) == (folded, [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(CHART_TEXT, min_size=1, max_size=6), st.sampled_from("|^~&\r"))
+def test_every_delimiter_stands_in_ascii(texts: list[str], delimiter: str) -> None:
+    parts = [escape(fold(text)[0]) for text in texts]
+    data = encode(delimiter.join(parts))
+    fields, mode, at = [b""], "ascii", 0
+    while at < len(data):
+        if data[at] == 0x1B:
+            step, mode = data[at : at + 3], {b"\x1b$B": "kanji", b"\x1b(B": "ascii"}[data[at : at + 3]]
+        else:
+            step = data[at : at + (2 if mode == "kanji" else 1)]
+        if step == delimiter.encode():
+            assert mode == "ascii"
+            fields.append(b"")
+        else:
+            fields[-1] += step
+        at += len(step)
+    assert mode == "ascii"
+    # Each part could stand alone: none begins or ends between escape sequences.
+    assert [decode(field) for field in fields] == parts
+
+
+def cp932_extensions() -> list[tuple[bytes, str]]:
+    """(bytes, character) of NEC row 13, NEC-selected IBM (89-92) and IBM (115-119)."""
+    found = []
+    for row in (13, *range(89, 93), *range(115, 120)):
+        for cell in range(1, 95):
+            lead = (row - 1) // 2 + (0x81 if row <= 62 else 0xC1)
+            trail = cell + 0x9E if row % 2 == 0 else cell + (0x3F if cell < 64 else 0x40)
+            try:
+                found.append((bytes((row + 0x20, cell + 0x20)), bytes((lead, trail)).decode("cp932")))
+            except UnicodeDecodeError:
+                continue
+    return found
+
+
+def test_every_extension_of_cp932_is_mapped_or_a_kanji_without_a_variant() -> None:
+    extensions = {char for _, char in cp932_extensions()}
+    assert len(extensions) == 457
+    lost = {char for char in extensions if fold(char)[1]}
+    assert {unicodedata.name(char).split()[0] for char in lost} == {"CJK"}
+    assert len(lost) == 296
+    assert {"彅", "鍈", "璟"} <= lost
+    assert all(fold(char)[0] == "■" for char in lost)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    "髙高 﨑崎 德徳 濵濱 桒桑 栁柳 靍鶴 閒間 贒賢 悅悦 綠緑 鄕郷 敎教 﨔欅 黑黒 靑青 瀨瀬 增増 寬寛".split(),
+)
+def test_variants_of_kanji(pair: str) -> None:
+    assert fold(pair[0]) == (pair[1], [])
+    assert fold(pair[1]) == (pair[1], [])
+
+
+@pytest.mark.parametrize(
+    ("written", "folded"),
+    [
+        ("㌘ ㍑ ℡ Ⅲ ⅲ ㈱ ㈹ ㍼", "グラム リットル Tel III iii (株) (代) 昭和"),
+        ("㎠ ㎣ ㎥ ㎧ ㎍", "cm*2 mm*3 m*3 m/s μg"),
+        ("㋐ ⓐ ⓪ ㉑ ❿", "(ア) (a) (0) (21) (10)"),
+        ("ｱﾞ ﾞ か\u309a", "ア゛ ゛ か゜"),
+        ("ＡＢ￤＇＂", "ＡＢ｜’”"),
+        ("1\ufe0f\u20e3", "1"),
+        ("\ufeff本\u200b文\u2060", "本文"),
+        ("尋常性痤瘡 皮膚瘙痒症", "尋常性ざ瘡 皮膚そう痒症"),
+        ("✓ ☑ ☐", "レ [レ] □"),
+        ("神\u00a0社 ＨＢｓ－Ａｇ", "神 社 ＨＢｓ−Ａｇ"),
+    ],
+)
+def test_more_of_the_table(written: str, folded: str) -> None:
+    assert fold(written) == (folded, [])
+
+
+@pytest.mark.parametrize("text", ["👨\u200d👩\u200d👧", "\x00", "\x1b", "\x7f", "한", "ا", "\ud800", "か\u0301"])
+def test_what_has_no_form_is_a_square(text: str) -> None:
+    folded, issues = fold(text)
+    assert set(folded) == {"■"}
+    assert len(issues) == len(folded)
+    assert encode(folded)
+
+
+def test_windows_characters_in_two_bytes_are_read() -> None:
+    in_94_rows = [(code, char) for code, char in cp932_extensions() if code[0] < 0x7F]
+    assert len(in_94_rows) == 457
+    for code, char in in_94_rows:
+        data = b"MSH|" + encode("前") + b"^\x1b$B" + code + b"\x1b(B\r\x1c"
+        assert decode_windows(data) == f"MSH|前^{char.replace('￢', '¬')}\r"
+        if len(char.encode("cp932")) == 2 and code[0] != 0x2D:
+            with pytest.raises(InvalidInput, match="is not ISO-2022-JP"):
+                decode(data)
+    assert decode_windows(encode("〜−‖—ー急^応".replace("—", "―"))) == "〜−‖―ー急^応"
+
+
+@pytest.mark.parametrize("data", [b"ab\x1b$B0!", b"ab\x1b$B0", b"\x1b$B"])
+def test_a_file_that_ends_inside_kanji_is_refused(data: bytes) -> None:
+    for read in (decode, decode_windows):
+        with pytest.raises(InvalidInput, match="cut off"):
+            read(data)
+    for other in (b"\x8a\xbf", b"\x1b(I1\x1b(B"):
+        with pytest.raises(InvalidInput):
+            decode_windows(other)
 
 
 @settings(max_examples=400, deadline=None)
