@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import differences
 from published import CHECKOUT, STANDARDS
 
 from app import fhir
@@ -118,7 +119,8 @@ def test_without_a_facility_nothing_claims_jp_clins_and_nothing_is_wrong(convert
 
 @pytest.mark.slow
 @pytest.mark.parametrize("note", list(development()), ids=lambda note: note.id)
-def test_a_development_note_obeys_the_profiles(note: ChartNote, convert: Any) -> None:
+def test_a_development_note_obeys_the_profiles_and_ssmix2_says_the_same(note: ChartNote, convert: Any) -> None:
     conversion = convert(note)
     # The conversion has checked its own Bundle by the same profiles.
     assert errors(conversion.issues) == [] and not conversion.held
+    assert differences(conversion.resources, conversion.messages) == []
