@@ -7,6 +7,7 @@ abbreviations of forms and times (T, C, P, vds, TD) are the customary ones of Ja
 
 import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from app.normalize.characters import arabic_before, fold_width
@@ -48,7 +49,8 @@ _AMOUNT = re.compile(
     rf"(?:(?<![0-9])(?P<scope>1回|毎回|1日)(?:量|あたり|につき)?[はに:]? ?(?:各|約)?)?"
     rf"(?<![0-9.])(?<![0-9][~\-/、,・])(?P<number>{_NUMBER}) ?(?P<unit>{_UNIT})(?P<half>半)?(?P<per>{_PER})"
 )
-_BARE_AMOUNT = re.compile(rf"(?P<number>{_NUMBER})")
+# Without a unit a fraction may be a date (8/11), so it is no amount.
+_BARE_AMOUNT = re.compile(r"(?P<number>[0-9]{1,6}(?:\.[0-9]{1,4})?|半)")
 _RANGE_OF_AMOUNTS = re.compile(rf"[0-9半](?: ?(?:{_UNIT})?[~\-]|[、,・]) ?[0-9]+(?:\.[0-9]+)? ?{_UNIT}")
 _STEP = r"[0-9]{1,3}(?:\.[0-9]+)?"
 _STEPS = re.compile(rf"(?<![0-9.])(?P<steps>{_STEP} ?(?:{_UNIT})?(?:[・-]{_STEP} ?(?:{_UNIT})?){{2,3}})(?![0-9\-])")
@@ -162,8 +164,12 @@ def _quotient(total: Decimal, divisor: int) -> Decimal | None:
     """Exact, or None: a dose is never rounded."""
     if divisor == 0:
         return None
-    quotient = total / divisor
-    return quotient if quotient * divisor == total else None
+    # Multiplying back would not tell: 8/11 in 28 digits times 11 is 8 again. Finite are denominators of 2s and 5s alone.
+    denominator = (Fraction(total) / divisor).denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return total / divisor if denominator == 1 else None
 
 
 def _amounts(text: str, is_patch: bool) -> list[_Amount]:

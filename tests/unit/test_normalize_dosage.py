@@ -129,3 +129,18 @@ def test_the_t_of_a_patch_is_no_tablet() -> None:
 def test_a_split_total_divides_back(per_intake: Decimal, times: int) -> None:
     found = parse_dosage("散", f"{per_intake * times}g", f"分{times}", None)
     assert (found.dose, found.per_day) == (per_intake, times)
+
+
+@pytest.mark.parametrize(("dose", "usage"), [("8/11", None), ("8/11", "1日3回"), ("1/2", "1日1回"), ("3/4", "分3")])
+def test_a_fraction_without_a_unit_may_be_a_date_and_is_no_amount(dose: str, usage: str | None) -> None:
+    assert parse_dosage("セフメタゾール", dose, usage, None).dose is None
+
+
+@pytest.mark.parametrize(
+    ("dose", "usage", "amount"),
+    [("8/11錠", None, None), ("1/3錠", None, None), ("1/2錠", None, "0.5"), ("10mg", "分3", None), ("7mg", "分7", "1")],
+)
+def test_a_dose_is_never_rounded(dose: str, usage: str | None, amount: str | None) -> None:
+    """8/11 has no end, and its first 28 digits times 11 are 8 again."""
+    found = parse_dosage("薬", dose, usage, None).dose
+    assert found == (None if amount is None else Decimal(amount))
