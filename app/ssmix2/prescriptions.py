@@ -98,10 +98,11 @@ def _prescribe(build: Builder, drug: Drug, prescription_no: str) -> None:
         "RXE",
         {
             2: build.coded("RXE-2", codes.drug_code(record)),
-            3: digits(amount.per_intake) if amount.per_intake is not None else hl7.NULL,
+            # A number without its unit says nothing: both are null, and TQ1-11 has what is written.
+            3: digits(amount.per_intake) if stated and amount.per_intake is not None else hl7.NULL,
             5: build.coded("RXE-5", amount.unit) if stated and amount.unit else hl7.NULL,
             6: build.coded("RXE-6", (*drug.form, "MR9P")) if drug.form else "",
-            10: _plain(amount.total) if amount.total is not None else hl7.NULL,
+            10: _plain(amount.total) if amount.total is not None and amount.unit else hl7.NULL,
             11: build.coded("RXE-11", amount.unit) if amount.total is not None and amount.unit else hl7.NULL,
             15: prescription_no,
             19: f"{_plain(amount.per_day)}^{build.coded('RXE-19', amount.unit, '&')}" if daily and amount.unit else "",
