@@ -180,8 +180,12 @@ class Storage(ABC):
         return self.work / f"{zlib.crc32(patient_id.encode()) % STRIPES:02x}"
 
     def _recover(self, stripe: Path) -> None:
-        left = sorted(stripe.iterdir()) if stripe.is_dir() else []
-        for path in left:
+        if not stripe.is_dir() or not any(stripe.iterdir()):
+            return
+        # Another writer that settles the journal renames what a killed one had logged, in whatever stripe that is. Once
+        # it is settled under this stripe's lock nothing of the stripe can come into the journal, and its names stay.
+        self.journal.settle()
+        for path in sorted(stripe.iterdir()):
             if path.suffix in (LOGGED, READY):
                 self._finish(path)
             elif path.is_dir():
