@@ -1,14 +1,14 @@
 """`hyojun import ssmix2`: the notes of a hospital's SS-MIX2 storages into the queue."""
 
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.commands import read_settings
+from app.commands import open_database, quiet, read_settings
 from app.errors import InvalidInput
-from app.log import configure
 
 app = typer.Typer(help="Takes notes in from other systems' files.", no_args_is_help=True)
 
@@ -47,10 +47,8 @@ def ssmix2(
     A second run adds only what is new. Exit status 1 if a file could not be read; each is listed, the rest goes on.
     """
     first = _day(since)
-    settings = read_settings()
-    url = None if dry_run else settings.require_database_url()
-    configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
-    from app.db import Database
+    if dry_run:
+        quiet(read_settings())
     from app.report import console, progress_bar
     from app.ssmix2.storage import extended_root
     from app.ssmix2_import import import_storage
@@ -63,25 +61,19 @@ def ssmix2(
     documents = extended or (beside if beside.is_dir() else storage)
     counts = {"new": 0, "there already": 0, "read": 0, "failed": 0}
     departments = {e.codings[0].code: e.names for e in starter_entries() if e.kind is Part.DEPARTMENT}
-    database = Database(url) if url else None
-    try:
-        with progress_bar(messages) as bar:
-            task = bar.add_task("importing", total=None)
-            for one in import_storage(
-                storage, documents, source=source, database=database, since=first,
-                departments=departments,
-            ):  # fmt: skip
-                if one.error is not None:
-                    counts["failed"] += 1
-                    messages.print(f"{one.path}: {one.error}", markup=False, soft_wrap=True)
-                elif one.warning is not None:
-                    messages.print(f"{one.path}: read all the same: {one.warning}", markup=False, soft_wrap=True)
-                else:
-                    counts["read" if one.created is None else "new" if one.created else "there already"] += 1
-                bar.advance(task)
-    finally:
-        if database is not None:
-            database.dispose()
+    with nullcontext() if dry_run else open_database() as database, progress_bar(messages) as bar:
+        task = bar.add_task("importing", total=None)
+        for one in import_storage(
+            storage, documents, source=source, database=database, since=first, departments=departments
+        ):
+            if one.error is not None:
+                counts["failed"] += 1
+                messages.print(f"{one.path}: {one.error}", markup=False, soft_wrap=True)
+            elif one.warning is not None:
+                messages.print(f"{one.path}: read all the same: {one.warning}", markup=False, soft_wrap=True)
+            else:
+                counts["read" if one.created is None else "new" if one.created else "there already"] += 1
+            bar.advance(task)
     shown = ("read", "failed") if dry_run else ("new", "there already", "failed")
     verdict = "nothing was stored; " if dry_run else ""
     screen.print(verdict + ", ".join(f"{name} {counts[name]}" for name in shown), soft_wrap=True)

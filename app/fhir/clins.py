@@ -15,6 +15,7 @@ from app.fhir import codes
 from app.fhir.elements import Json, identifier_of, instant, line, objects
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import INSURANCE_ID as INSURANCE_FORM
+from schemas.spelling import fold
 
 ClinsType = Literal["Condition", "AllergyIntolerance", "Observation"]
 CLINS_TYPES: tuple[ClinsType, ...] = get_args(ClinsType)
@@ -284,7 +285,7 @@ def _saying_the_same(resource: Json, before: Sequence[Json]) -> Iterator[Json]:
 
 def _key(resource: Json) -> tuple[str, ...]:
     """What makes two statements the same thing; see `merged`."""
-    written = codes.fold(line(str(resource.get("code", {}).get("text", ""))))
+    written = fold(line(str(resource.get("code", {}).get("text", ""))))
     known = {str(c.get("system")): c for c in _codings(resource) if c.get("code") not in _DUMMY}
     system = next((s for s in _IDENTITY if s in known), None)
     if system is None:
@@ -296,9 +297,9 @@ def _key(resource: Json) -> tuple[str, ...]:
         for coding in objects(extension.get("valueCodeableConcept", {}).get("coding"))[:1]
     ]
     # A modifier that no table knows stands in the text alone: 急性肺炎 is not 肺炎, though its code is.
-    name = codes.fold(str(known[system].get("display", "")))
+    name = fold(str(known[system].get("display", "")))
     rest = written
-    for part in (name, *(codes.fold(str(coding.get("display", ""))) for _, coding in modifiers)):
+    for part in (name, *(fold(str(coding.get("display", ""))) for _, coding in modifiers)):
         rest = rest.replace(part, "", 1) if part else rest
     # 疑い is no modifier here but verificationStatus.
     unknown = _DOUBT.sub("", rest) if name and name in written else ""

@@ -5,7 +5,6 @@ Canonicals: JP-CLINS 1.10.0 and JP Core 1.1.2 (packages of jpfhir.jp), HL7 FHIR 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from schemas import systems
 from schemas.coding import Coding
 from schemas.note import AdmitSource, DischargeDisposition, DocumentType, EncounterClass
 from schemas.record import ModifierPosition, Record
+from schemas.spelling import fold
 from schemas.statement import Action, AllergyCategory, Assertion, InfectionResult
 
 # Ours: there is no registered base, so the host is one that can never be resolved by mistake.
@@ -109,11 +109,6 @@ JFAGY = frozenset({systems.JFAGY_FOOD, systems.JFAGY_OTHER, systems.JFAGY_PRODUC
 
 def _coding(system: str, code: str, display: str) -> Coding:
     return Coding(system=system, code=code, display=display)
-
-
-def fold(text: str) -> str:
-    """NFKC, case-folded, without white space: for keys of tables only, never shown."""
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 # Dummy codes of JP-CLINS 1.10.0 for what no table knows.

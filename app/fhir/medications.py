@@ -7,11 +7,12 @@ from decimal import Context, Decimal
 from app.fhir import codes, people
 from app.fhir.context import NoteContext, written_name
 from app.fhir.elements import Json, concept, drug_quantity, duration, line, with_extension
-from app.fhir.units import PRODUCT_UNITS, merit9_code
+from app.fhir.units import PRODUCT_UNITS
 from schemas.coding import Coding
 from schemas.issue import IssueType, Severity
 from schemas.record import Record
 from schemas.statement import Action, Field, Statement
+from schemas.units import merit9_code
 
 _ORDERS = (Action.PRESCRIBE, Action.CONTINUE, Action.CHANGE)
 # Usage codes of both systems begin with the kind of use: 1 内服, 2 外用 (JAMI 標準用法マスタ, 基本用法区分).

@@ -10,6 +10,7 @@ from app.fhir.elements import coding as coded
 from schemas.coding import Coding
 from schemas.issue import IssueType, Severity
 from schemas.record import Record
+from schemas.spelling import fold
 from schemas.statement import Field
 
 _SPECIMEN = "#specimen"
@@ -80,7 +81,7 @@ def _local(ctx: NoteContext, record: Record) -> Coding:
         what = "Observation.code: the facility's item code or name is not of the form that JP-CLINS allows"
         ctx.issue(Severity.WARNING, IssueType.CODE_INVALID, what, record.statement)
     name = "".join(plain(record.statement.name.quote).split())
-    digest = hashlib.sha256(codes.fold(name).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(fold(name).encode()).hexdigest()[:16]
     return Coding(system=codes.LOCAL_LAB, code=f"HYJ-{digest}", display=name)
 
 

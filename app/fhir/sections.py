@@ -7,8 +7,8 @@ JP_Composition_eDischargeSummary (fixed title, code and display of each section;
 from collections.abc import Sequence
 from html import escape
 
-from app.fhir import codes
 from app.fhir.elements import Json, line
+from schemas.spelling import fold
 
 SYSTEM = "http://jpfhir.jp/fhir/clins/CodeSystem/document-section"
 TITLES = {
@@ -98,4 +98,4 @@ def _has(resource: Json, element: str, code: str) -> bool:
 
 def denies_all_allergies(resource: Json) -> bool:
     """Does a refuted AllergyIntolerance deny allergies at large, rather than one allergen?"""
-    return codes.fold(_text(resource, "code")) in {"アレルギー", "アレルギー歴", "既知のアレルギー"}
+    return fold(_text(resource, "code")) in {"アレルギー", "アレルギー歴", "既知のアレルギー"}

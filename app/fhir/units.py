@@ -1,10 +1,10 @@
-"""Written units to codes: UCUM for laboratory results, MERIT-9 for amounts of a drug."""
+"""Units in FHIR: UCUM for laboratory results, and what MERIT-9 units of a drug measure."""
 
-from app.fhir.codes import fold
+from schemas.units import fold_unit
 
 # UCUM (https://ucum.org) for units of laboratory reports as `Quantity.unit` writes them; keys folded.
 _UCUM = {
-    fold(written): code
+    fold_unit(written): code
     for code, units in {
         "g/dL": "g/dL", "g/L": "g/L", "mg/dL": "mg/dL", "mg/L": "mg/L", "ug/dL": "ug/dL", "ug/L": "ug/L",
         "ug/mL": "ug/mL", "ng/mL": "ng/mL", "ng/dL": "ng/dL", "ng/L": "ng/L", "pg/mL": "pg/mL", "mg/mL": "mg/mL",
@@ -27,26 +27,7 @@ _UCUM = {
 
 
 def ucum_code(unit: str) -> str | None:
-    return _UCUM.get(fold(unit).replace("μ", "u"))
-
-
-# MERIT-9 drug unit abbreviations (CodeSystem MedicationUnitMERIT9Code, JP Core); keys folded.
-_MERIT9 = {
-    fold(written): code
-    for code, units in {
-        "TAB": "錠", "CAP": "カプセル", "PCK": "包", "ML": "mL", "L": "L", "MCL": "uL", "G": "g", "MG": "mg",
-        "KG": "kg", "MCG": "ug", "HON": "本", "SHT": "枚", "KO": "個", "BTL": "瓶", "BAG": "袋", "PIPE": "筒",
-        "TUBE": "管", "KIT": "キット", "SHET": "シート", "SET": "セット", "PARI": "組", "BLST": "ブリスター",
-        "UNT": "単位", "IUNT": "国際単位 IU", "TTUN": "万単位", "DROP": "滴", "AMP": "アンプル", "VIL": "バイアル",
-        "SYRG": "シリンジ", "PILL": "丸", "TROC": "トローチ", "MEQ": "mEq", "DOSE": "回分", "TIME": "回", "BOX": "箱",
-        "CAN": "缶", "CM": "cm",
-    }.items()
-    for written in units.split()
-}  # fmt: skip
-
-
-def merit9_code(unit: str) -> str | None:
-    return _MERIT9.get(fold(unit).replace("μ", "u"))
+    return _UCUM.get(fold_unit(unit))
 
 
 PRODUCT_UNITS = frozenset(

@@ -7,12 +7,12 @@ the hospital's own in 4 to 6, and the hospital's own stands in 1 to 3 where ther
 
 import hashlib
 import re
-import unicodedata
 
 from app.ssmix2.units import LOCAL
 from schemas import systems
 from schemas.coding import Coding
 from schemas.record import ModifierPosition, Record
+from schemas.spelling import fold
 from schemas.statement import AllergyCategory, Assertion, Field, Kind
 
 Code = tuple[str, ...]
@@ -65,11 +65,6 @@ _MATERIALS = {
     "064": "咽喉からの分泌液",
     "099": "その他の材料",
 }
-
-
-def fold(text: str) -> str:
-    """What a spelling is compared by: NFKC, case-folded, without white space."""
-    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def find_coding(record: Record, *systems: str) -> Coding | None:

@@ -92,8 +92,7 @@ class Storage(ABC):
     def path(self, name: str) -> PurePosixPath:
         """Where an entry of this name lies below the root. Raises: InvalidInput for a name outside the grammar."""
         parts = self.parts(name)
-        patient = parts["patient"]
-        return PurePosixPath(patient[:3], patient[3:6], patient, parts["date"], self.kind_folder(parts["kind"]), name)
+        return _folder(parts["patient"]) / parts["date"] / self.kind_folder(parts["kind"]) / name
 
     def entries(self, name: str, flags: str) -> list[Path]:
         """Entries with one of `flags` and the key of `name`, oldest first."""
@@ -107,8 +106,7 @@ class Storage(ABC):
 
     def patient_entries(self, patient_id: str) -> Iterator[Path]:
         """All entries of a patient."""
-        folder = self.root / patient_id[:3] / patient_id[3:6] / patient_id
-        for path in sorted(folder.glob("*/*/*")):
+        for path in sorted((self.root / _folder(patient_id)).glob("*/*/*")):
             if self.grammar.fullmatch(path.name):
                 yield path
 
@@ -224,12 +222,8 @@ class Storage(ABC):
         )  # fmt: skip
 
     def _row(self, header: Header, name: str) -> index.Row:
-        patient = header.patient
-        folder = PurePosixPath(patient[:3], patient[3:6], patient, header.date, header.kind)
-        return index.Row(
-            self.volume, header.facility, patient, header.date, header.kind, header.order_no, header.processing,
-            header.department, header.time, str(folder), name,
-        )  # fmt: skip
+        folder = _folder(header.patient) / header.date / header.kind
+        return index.Row(self.volume, header, str(folder), name)
 
     def _mend(self, patient_id: str) -> None:
         newest: dict[str, Path] = {}
@@ -240,6 +234,11 @@ class Storage(ABC):
                 if older := newest.get(parts["key"]):
                     older.rename(older.with_name(older.name[:-1] + HISTORY))
                 newest[parts["key"]] = path
+
+
+def _folder(patient_id: str) -> PurePosixPath:
+    """All entries of a patient lie below it."""
+    return PurePosixPath(patient_id[:3], patient_id[3:6], patient_id)
 
 
 def stamp(moment: datetime) -> str:

@@ -18,6 +18,7 @@ from schemas import systems
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
+from schemas.spelling import fold
 from schemas.statement import Assertion, Kind
 
 Noted = tuple[int, ChartNote | None, Record]
@@ -140,8 +141,8 @@ def _thing(record: Record) -> tuple[str, ...]:
     else:
         coding = next((c for system in _DISEASES if (c := codes.find_coding(record, system))), None)
     if coding is None:
-        return "name", codes.fold(record.display)
-    modifiers = ((m.position, m.codings[0].code if m.codings else codes.fold(m.text)) for m in record.modifiers)
+        return "name", fold(record.display)
+    modifiers = ((m.position, m.codings[0].code if m.codings else fold(m.text)) for m in record.modifiers)
     return coding.system, coding.code, *(part for modifier in modifiers for part in modifier)
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.errors import Unavailable
+from app.ssmix2.journal import Header
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS SSMIXIDX (
@@ -30,24 +31,18 @@ _KEY = "PatientID = ? AND OrderDate = ? AND DataKind = ? AND OrderNo = ? AND Vol
 
 @dataclass(frozen=True)
 class Row:
-    """One entry. `volume`: STD or ANX; `kind`: the folder of the data kind; `processing`: INS or DEL; `folder`: below the
-    storage's root; `name`: of the file or content folder, empty where a deletion left none."""
+    """One entry. `volume`: STD or ANX; `folder`: below the storage's root; `name`: of the file or content folder, empty
+    where a deletion left none."""
 
     volume: str
-    facility: str
-    patient: str
-    date: str
-    kind: str
-    order_no: str
-    processing: str
-    department: str
-    time: str
+    header: Header
     folder: str
     name: str
 
     @property
     def key(self) -> tuple[str, ...]:
-        return (self.patient, self.date, self.kind, self.order_no, self.volume)
+        header = self.header
+        return (header.patient, header.date, header.kind, header.order_no, self.volume)
 
 
 def put(path: Path, row: Row) -> None:
@@ -56,11 +51,11 @@ def put(path: Path, row: Row) -> None:
         connection.execute("BEGIN IMMEDIATE")
         now = _now()
         change = "substr(FileName, 1, length(FileName) - 1)"
-        flags, to = ("'1', '2'", "0") if row.processing == "DEL" else ("'1'", "2")
+        flags, to = ("'1', '2'", "0") if row.header.processing == "DEL" else ("'1'", "2")
         connection.execute(
             f"UPDATE SSMIXIDX SET FileName = {change} || ?, UpdateDatetime = ? WHERE {_KEY} "  # noqa: S608 constants
             f"AND substr(FileName, -1) IN ({flags}) AND TransactionDatetime <> ?",
-            (to, now, *row.key, row.time),
+            (to, now, *row.key, row.header.time),
         )
         _insert(connection, row, now)
 
@@ -79,7 +74,7 @@ def rebuild(path: Path, recorded: Iterable[Row], found: Iterable[Row]) -> int:
             _insert(connection, row, now)
         for row in found:
             named = f"UPDATE SSMIXIDX SET FileName = ? WHERE {_KEY} AND TransactionDatetime = ?"  # noqa: S608 constants
-            if connection.execute(named, (row.name, *row.key, row.time)).rowcount == 0:
+            if connection.execute(named, (row.name, *row.key, row.header.time)).rowcount == 0:
                 _insert(connection, row, now)
     (count,) = connection.execute("SELECT count(*) FROM SSMIXIDX").fetchone()
     connection.close()
@@ -102,7 +97,9 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def _insert(connection: sqlite3.Connection, row: Row, now: str) -> None:
-    connection.execute("INSERT OR REPLACE INTO SSMIXIDX VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*astuple(row), now))
+    # The columns stand in the order of a header's fields.
+    values = (row.volume, *astuple(row.header), row.folder, row.name, now)
+    connection.execute("INSERT OR REPLACE INTO SSMIXIDX VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", values)
 
 
 def _now() -> str:

@@ -31,7 +31,7 @@ _NOTE_BYTES = 1024
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a record. `processing`: INS or DEL; `time`: 17 digits, Japan."""
+    """The first line of a record. `kind`: the folder of the data kind; `processing`: INS or DEL; `time`: 17 digits, Japan."""
 
     facility: str
     patient: str

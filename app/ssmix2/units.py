@@ -1,30 +1,14 @@
 """Units: MERIT-9 for amounts of drugs, ISO+ for results."""
 
 import re
-import unicodedata
+
+from schemas.units import fold_unit, merit9_code
 
 LOCAL = "99HYJ"
 """Our local code system (SS-MIX2: `99` and letters or digits)."""
 
-
-def _folded(unit: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", unit).casefold().split()).replace("μ", "u")
-
-
-# MERIT-9 単位 (MR9P): JP Core CodeSystem MedicationUnitMERIT9Code, and INHL, SPRY as listed by MIT-licensed ssmixtwins
-# `other_tables.py`; names as charts write them, keys folded.
-_DOSE_UNITS = {
-    _folded(written): code
-    for code, units in {
-        "TAB": "錠", "CAP": "カプセル", "PCK": "包", "ML": "mL", "L": "L", "MCL": "uL", "G": "g", "MG": "mg",
-        "KG": "kg", "MCG": "ug", "HON": "本", "SHT": "枚", "KO": "個", "BTL": "瓶", "BAG": "袋", "PIPE": "筒",
-        "TUBE": "管", "KIT": "キット", "SHET": "シート", "SET": "セット", "PARI": "組", "BLST": "ブリスター",
-        "UNT": "単位", "IUNT": "国際単位 IU", "TTUN": "万単位", "DROP": "滴", "AMP": "アンプル", "VIL": "バイアル",
-        "SYRG": "シリンジ", "PILL": "丸", "TROC": "トローチ", "MEQ": "mEq", "DOSE": "回分", "TIME": "回", "BOX": "箱",
-        "CAN": "缶", "CM": "cm", "INHL": "吸入", "SPRY": "噴霧",
-    }.items()
-    for written in units.split()
-}  # fmt: skip
+# MERIT-9 単位 (MR9P) that JP Core does not list, as MIT-licensed ssmixtwins `other_tables.py` has them; keys folded.
+_MORE_DOSE_UNITS = {"吸入": "INHL", "噴霧": "SPRY"}
 
 # ISO+ units as NHO SSMIX2_support_documents `master/ascii_unit.tsv` writes them; keys folded. U stays U as in U/L.
 _UNITS = {
@@ -92,13 +76,13 @@ _PER_CREATININE = re.compile(r"([munpf]?(?:g|mol|u))/(m?g|m?mol)[・.]?cre?")
 
 def dose_unit(unit: str) -> tuple[str, str, str]:
     """RXE-5, -11, -19: MERIT-9, else local without a code."""
-    code = _DOSE_UNITS.get(_folded(unit))
+    code = merit9_code(unit) or _MORE_DOSE_UNITS.get(fold_unit(unit))
     return (code, unit, "MR9P") if code else ("", unit, LOCAL)
 
 
 def result_unit(unit: str) -> tuple[str, str, str]:
     """OBX-6: ASCII code, the unit as written, system. ISO+ where it has the unit."""
-    folded = _folded(unit)
+    folded = fold_unit(unit)
     if code := _UNITS.get(folded) or _iso_unit(folded):
         return code, unit, "ISO+"
     return _LOCAL_UNITS.get(folded, ""), unit, LOCAL

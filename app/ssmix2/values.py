@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from app.ssmix2.codes import JLAC10, find_coding
 from schemas.record import Quantity, Record
+from schemas.spelling import fold
 from schemas.statement import Field, InfectionResult
 
 Typed = tuple[str, tuple[str, ...]]
@@ -87,5 +88,4 @@ _FLAGS = {
 
 def abnormal_flag(flag: str | None) -> str:
     """OBX-8: H, L, A or N (SS-MIX2 has no HH and LL); "" when the note writes none or one that is not known."""
-    folded = unicodedata.normalize("NFKC", flag or "").casefold()
-    return _FLAGS.get("".join(folded.split()).strip("()[]"), "")
+    return _FLAGS.get(fold(flag or "").strip("()[]"), "")

@@ -1,15 +1,13 @@
 """Every test of this folder needs the publishers' packages and is skipped without them."""
 
-import csv
 from pathlib import Path
 
 import pytest
-from published import CHECKOUT, PACKAGES
+from published import PACKAGES
 
 from app.fhir.profiles import ImportReport, Profiles, import_profiles
-
-_STARTER = CHECKOUT / "app" / "terminology" / "starter"
-_JLAC10 = "http://jpfhir.jp/fhir/clins/CodeSystem/JLAC10/JP_CLINS_ObsLabResult_"
+from app.terminology.entries import starter_entries, starter_version
+from app.terminology.matching import Lexicon
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,10 +33,4 @@ def profiles(imported: tuple[Path, ImportReport]) -> Profiles:
 @pytest.fixture(scope="session")
 def lab() -> dict[tuple[str, str], str]:
     """(system, code) -> FHIR識別名, from our own starter tables."""
-    table: dict[tuple[str, str], str] = {}
-    for file, system, display in (("lab_items", "CoreLabo_CS", "core"), ("infections", "InfectionLabo_CS", "display")):
-        with (_STARTER / f"{file}.tsv").open(encoding="utf-8", newline="") as rows:
-            for row in csv.DictReader(rows, delimiter="\t"):
-                if row["code"] and row[display]:
-                    table[(_JLAC10 + system, row["code"])] = row[display]
-    return table
+    return dict(Lexicon(starter_entries(), starter_version()).lab_displays)

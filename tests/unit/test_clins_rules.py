@@ -1,19 +1,18 @@
 """JP-CLINS rules of our own, which hold without the publishers' packages: laboratory codings and JP_Bundle_CLINS."""
 
 import copy
-import csv
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.fhir import check
 from app.fhir.validate import held_back
+from app.terminology.entries import starter_entries, starter_version
+from app.terminology.matching import Lexicon
 from schemas.issue import Issue, IssueType, Severity
 
 Json = dict[str, Any]
-STARTER = Path(__file__).parents[2] / "app" / "terminology" / "starter"
 CORE = "http://jpfhir.jp/fhir/core"
 ECS = "http://jpfhir.jp/fhir/eCS"
 CLINS = "http://jpfhir.jp/fhir/clins"
@@ -33,18 +32,7 @@ DEPARTMENT = {
     "valueCodeableConcept": {"text": "内科"},
 }
 
-
-def _table() -> dict[tuple[str, str], str]:
-    table: dict[tuple[str, str], str] = {}
-    for file, system, display in (("lab_items", "CoreLabo_CS", "core"), ("infections", "InfectionLabo_CS", "display")):
-        with (STARTER / f"{file}.tsv").open(encoding="utf-8", newline="") as rows:
-            for row in csv.DictReader(rows, delimiter="\t"):
-                if row["code"] and row[display]:
-                    table[(LAB10 + system, row["code"])] = row[display]
-    return table
-
-
-LAB = _table()
+LAB = Lexicon(starter_entries(), starter_version()).lab_displays
 ALBUMIN = next(code for (system, code), display in LAB.items() if display == "ALB" and system.endswith("CoreLabo_CS"))
 INFECTION, INFECTION_NAME = next((c, d) for (s, c), d in LAB.items() if s.endswith("InfectionLabo_CS"))
 
