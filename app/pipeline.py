@@ -3,6 +3,7 @@
     model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
 """
 
+import os
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app import __version__, extraction, fhir, scopes, ssmix2, standardize
+from app.generation.context import Memory
 from app.generation.reader import NoteReader, Reading
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
@@ -101,12 +103,11 @@ class Converter:
         Raises Unavailable, InvalidInput.
         """
         profiles = fhir.Profiles.open(options.profiles_file) if options.profiles_file.is_file() else None
-        reader = NoteReader.open(
-            options.model_path,
-            context_tokens=options.model_context_tokens,
-            threads=options.model_threads,
-            gpu_layers=options.model_gpu_layers,
+        threads = options.model_threads or min(8, len(os.sched_getaffinity(0)))
+        memory = Memory(
+            sequence_tokens=options.model_context_tokens, threads=threads, gpu_layers=options.model_gpu_layers
         )
+        reader = NoteReader.open(options.model_path, memory)
         return cls(reader, lexicon, options, profiles)
 
     def convert(

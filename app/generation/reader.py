@@ -5,19 +5,20 @@ any other model gets a system prompt that explains the form and the note as the 
 of its GGUF. Both write under the same grammar.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2.sandbox
 import llguidance
 
 from app.errors import InvalidInput, TooLong
 from app.generation import form, grammar, registry
-from app.generation.llama import Generated, LlamaCpp
+from app.generation.batching import Generated
+from app.generation.chat import Message
+from app.generation.context import Memory
+from app.generation.llama import LlamaCpp
 from app.generation.segments import chunks, fold, pieces
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import SourceLine
@@ -30,8 +31,6 @@ _COMPACT_LINE_TOKENS = 420
 _CHAT_SHARE = 6
 _OVERLAP_LINES = 5
 """Lines that a window repeats from the one before, so that headings and table heads stay in view."""
-_PLACE = "\ue000note\ue000"
-"""Stands for the note while the chat template is rendered (private use: no template holds it)."""
 _LONG_LINE = 240
 """A line longer than this many characters is read sentence by sentence."""
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
@@ -86,7 +85,7 @@ def _sentence_parts(sentence: str) -> Iterator[tuple[int, int]]:
 
 
 class NoteReader:
-    """A model and the way it writes the statement form. One note at a time.
+    """A model and the way it writes the statement form. Thread-safe: notes that are read at the same time share a batch.
 
     Raises Unavailable when the model cannot be opened, InvalidInput when it has neither the form nor a chat template.
     """
@@ -105,19 +104,13 @@ class NoteReader:
             self._tokens = {text: self._single(text) for text in form.all_fragments()}
             self.writing = grammar.compact(self._tokens.__getitem__, self._replay)
         else:
-            template = model.chat_template()
-            if not template:
+            if not model.chats:
                 raise InvalidInput("the model file carries no chat template")
-            # The template comes with a model file from outside, so it runs in Jinja's sandbox.
-            environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-            self._template = environment.from_string(template)
             self.writing = grammar.PLAIN
 
     @classmethod
-    def open(cls, path: Path, *, context_tokens: int, threads: int | None, gpu_layers: int) -> "NoteReader":
-        """`threads` None: one for each CPU that this process may use, at most 8."""
-        count = threads or min(8, len(os.sched_getaffinity(0)))
-        return cls(LlamaCpp(Path(path), context_tokens=context_tokens, threads=count, gpu_layers=gpu_layers))
+    def open(cls, path: Path, memory: Memory) -> "NoteReader":
+        return cls(LlamaCpp(Path(path), memory))
 
     def read(
         self,
@@ -175,10 +168,15 @@ class NoteReader:
     ) -> tuple[Generated, list[form.Written]]:
         planned = [self._plan(number, lines[number], mentions) for number in range(first, last)]
         planned = [line for line in planned if line.text.strip()]
-        prompt = self._prompt_for([lines[n].text for n in range(first, last)], document_type)
-
         spec = llguidance.grammar_from("lark", grammar.build(planned, self.writing))
-        generated = self.model.write(prompt, spec, temperature=temperature, seed=seed, max_seconds=self.max_seconds)
+        options = {"temperature": temperature, "seed": seed, "max_seconds": self.max_seconds}
+        if self.compact:
+            known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
+            prompt = [self.model.begin_token, self._tokens[form.document_open(known)]]
+            generated = self.model.write(prompt, spec, **options)
+        else:
+            text = "\n".join(lines[number].text for number in range(first, last))
+            generated = self.model.write_chat([Message("system", self.prompt), Message("user", text)], spec, **options)
         written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
         if not complete:
             raise TooLong("the model's output was cut off")
@@ -189,27 +187,12 @@ class NoteReader:
         inside = [(s - line.start, e - line.start, k) for s, e, k in mentions if s >= line.start and e <= end]
         return grammar.Line(number, fold(line.text) if self.compact else line.text, tuple(inside))
 
-    def _prompt_for(self, texts: list[str], document_type: str) -> list[int]:
-        if self.compact:
-            known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
-            return [self.model.begin_token, self._tokens[form.document_open(known)]]
-        messages = [{"role": "system", "content": self.prompt}, {"role": "user", "content": _PLACE}]
-        before, _, after = self._template.render(
-            messages=messages, add_generation_prompt=True, bos_token=self.model.begin_text, eos_token=""
-        ).partition(_PLACE)
-        # Only the template's own marks are control tokens: <|im_end|> in a note stays text.
-        return [
-            *self.model.tokenize(before, special=True),
-            *self.model.tokenize("\n".join(texts)),
-            *self.model.tokenize(after, special=True),
-        ]
-
     def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
         """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""
-        budget = _COMPACT_LINE_TOKENS if self.compact else self.model.context_tokens // _CHAT_SHARE
+        budget = _COMPACT_LINE_TOKENS if self.compact else self.model.sequence_tokens // _CHAT_SHARE
         sizes = [len(self._replay(form.escape(fold(line.text)))) + 4 if line.text.strip() else 0 for line in lines]
-        if max(sizes, default=0) * 4 > self.model.context_tokens:
-            raise TooLong(f"one line has {max(sizes)} tokens; the model's context holds {self.model.context_tokens}")
+        if max(sizes, default=0) * 4 > self.model.sequence_tokens:
+            raise TooLong(f"one line has {max(sizes)} tokens; the model's context holds {self.model.sequence_tokens}")
         found: list[tuple[int, int]] = []
         first = 0
         while True:

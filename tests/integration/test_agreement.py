@@ -13,6 +13,7 @@ from agreement import differences
 from random_model import write_compact
 
 from app import ssmix2
+from app.generation.context import Memory
 from app.generation.reader import NoteReader, Reading
 from app.intake import note_from
 from app.pipeline import Converter
@@ -106,7 +107,7 @@ class Sampling(NoteReader):
 
 
 def test_both_outputs_agree_whatever_the_model_says(tmp_path: Path) -> None:
-    reader = Sampling.open(write_compact(tmp_path / "compact.gguf"), context_tokens=4096, threads=1, gpu_layers=0)
+    reader = Sampling.open(write_compact(tmp_path / "compact.gguf"), Memory(sequence_tokens=4096, threads=1))
     settings = Settings(profiles_path=tmp_path, institution_number="1310000001", facility_name="架空総合病院")
     said = Converter(reader, Lexicon(starter_entries(), starter_version()), settings)
     rng, names = random.Random(41), Names()

@@ -13,6 +13,7 @@ from test_pipeline import HOSTILE, Options, Sampling, make_note, synthetic_notes
 
 from app import ssmix2
 from app.batches import convert_notes
+from app.generation.context import Memory
 from app.generation.reader import NoteReader
 from app.intake import Line, read_notes
 from app.pipeline import Conversion, Converter
@@ -34,7 +35,7 @@ def lexicon() -> Lexicon:
 @pytest.fixture(scope="module")
 def random_converter(tmp_path_factory: pytest.TempPathFactory, lexicon: Lexicon) -> Iterator[Converter]:
     options = Options(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
-    reader = Sampling.open(options.model_path, context_tokens=4096, threads=1, gpu_layers=0)
+    reader = Sampling.open(options.model_path, Memory(sequence_tokens=4096, threads=1))
     yield Converter(reader, lexicon, options)
     reader.model.close()
 
@@ -60,7 +61,7 @@ def test_the_samples_storage_obeys_the_rules(tmp_path: Path, lexicon: Lexicon, f
     options = Options(MODEL)
     if not facility:
         options = replace(options, facility_name=None, institution_number=None)
-    reader = NoteReader.open(MODEL, context_tokens=options.model_context_tokens, threads=1, gpu_layers=0)
+    reader = NoteReader.open(MODEL, Memory(sequence_tokens=options.model_context_tokens, threads=1))
     converter = Converter(reader, lexicon, options)
     files = sorted((ROOT / "samples").glob("*.json"))
     # Without a facility a few of them show what changes: whose numbers and names there are.

@@ -15,6 +15,7 @@ from random_model import write_compact
 
 from app import fhir, ssmix2
 from app.errors import Unavailable
+from app.generation.context import Memory
 from app.generation.reader import NoteReader, Reading
 from app.pipeline import Conversion, Converter
 from app.terminology.entries import starter_entries, starter_version
@@ -65,7 +66,7 @@ def lexicon() -> Lexicon:
 @pytest.fixture(scope="module")
 def converter(tmp_path_factory: pytest.TempPathFactory, lexicon: Lexicon) -> Iterator[Converter]:
     options = Options(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
-    reader = Sampling.open(options.model_path, context_tokens=4096, threads=1, gpu_layers=0)
+    reader = Sampling.open(options.model_path, Memory(sequence_tokens=4096, threads=1))
     yield Converter(reader, lexicon, options)
     reader.model.close()
 

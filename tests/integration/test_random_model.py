@@ -21,7 +21,9 @@ from random_model import write_like
 from app import extraction, fhir, ssmix2
 from app.errors import HyojunError, InvalidInput, TooLong
 from app.generation import form, grammar
-from app.generation.llama import Generated, LlamaCpp
+from app.generation.batching import Generated
+from app.generation.context import Memory
+from app.generation.llama import LlamaCpp
 from app.generation.reader import NoteReader, Reading, source_lines
 from app.generation.segments import chunks, fold
 from app.pipeline import Conversion, Converter
@@ -212,7 +214,7 @@ def make_note(number: int, text: str) -> ChartNote:
 
 
 def open_reader(path: Path) -> Sampling:
-    return Sampling(Recording(path, context_tokens=CONTEXT, threads=1), max_seconds=60.0)
+    return Sampling(Recording(path, Memory(sequence_tokens=CONTEXT, threads=1)), max_seconds=60.0)
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +407,7 @@ def test_output_that_exceeds_the_context_is_read_in_smaller_parts_or_refused(mod
     text = "\n".join(NOTES[name] for name in ("laboratory", "table", "infections", "diseases"))
     lines = [fold(line.text) for line in source_lines(text) if line.text.strip()]
     outcomes: Counter[str] = Counter()
-    model = Recording(models[1], context_tokens=256, threads=1)
+    model = Recording(models[1], Memory(sequence_tokens=256, threads=1))
     reader = NoteReader(model)
     for seed in range(16):
         model.taken = []
@@ -433,7 +435,7 @@ def test_a_seed_repeats_its_reading(models: list[Path], lexicon: Lexicon) -> Non
     mentions = [(m.start, m.end, m.kind) for m in lexicon.find_mentions(text)]
     readings = []
     for _ in range(2):
-        reader = NoteReader(LlamaCpp(models[0], context_tokens=CONTEXT, threads=1))
+        reader = NoteReader(LlamaCpp(models[0], Memory(sequence_tokens=CONTEXT, threads=1)))
         for seed in (5, 6, 5):
             readings.append(reader.read(text, mentions, "progress", temperature=1.0, seed=seed).written)
             reader.read(NOTES["english"], [], "referral", temperature=1.0, seed=7)
@@ -448,7 +450,7 @@ def test_a_seed_repeats_its_reading(models: list[Path], lexicon: Lexicon) -> Non
 
 
 def test_the_random_model_is_the_shipped_one_but_for_what_it_learnt(models: list[Path]) -> None:
-    shipped, drawn = (LlamaCpp(path, context_tokens=256, threads=1) for path in (SHIPPED, models[0]))
+    shipped, drawn = (LlamaCpp(path, Memory(sequence_tokens=256, threads=1)) for path in (SHIPPED, models[0]))
     try:
         assert shipped.vocabulary_size == drawn.vocabulary_size
         keys = ("general.architecture", "hyojun.form", "qwen2.block_count", "qwen2.embedding_length")

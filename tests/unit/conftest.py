@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from random_model import write_compact, write_plain
 
+from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
 
 
@@ -21,13 +22,13 @@ def plain_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compact_model(compact_path: Path) -> Iterator[LlamaCpp]:
-    model = LlamaCpp(compact_path, context_tokens=4096, threads=1)
+    model = LlamaCpp(compact_path, Memory(sequence_tokens=4096, threads=1))
     yield model
     model.close()
 
 
 @pytest.fixture(scope="session")
 def plain_model(plain_path: Path) -> Iterator[LlamaCpp]:
-    model = LlamaCpp(plain_path, context_tokens=12288, threads=1)
+    model = LlamaCpp(plain_path, Memory(sequence_tokens=12288, threads=1))
     yield model
     model.close()

@@ -1,6 +1,7 @@
 """A note through a model, window by window. The models' weights are random; what is tested is what they were shown."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from random_model import write_plain
 
 from app.errors import InvalidInput, TooLong, Unavailable
 from app.generation import form, grammar
-from app.generation.llama import Generated, LlamaCpp
+from app.generation.batching import Generated
+from app.generation.chat import Message
+from app.generation.context import Memory
+from app.generation.llama import LlamaCpp
 from app.generation.reader import NoteReader, source_lines
 from app.generation.segments import fold
 from schemas.issue import IssueType
@@ -28,6 +32,10 @@ class Recording:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
+
+    def write_chat(self, messages: Sequence[Message], source: str, **options: Any) -> Generated:
+        prompt = self.model.chat_prompt(messages)
+        return self.write(prompt.tokens, source, shared=prompt.shared, **options)
 
     def write(self, prompt: str | list[int], source: str, **options: Any) -> Generated:
         self.prompts.append(prompt)
@@ -167,7 +175,7 @@ def test_reading_repeats(compact_model: LlamaCpp) -> None:
 
 
 def test_a_line_that_cannot_fit_is_refused(compact_path: Path) -> None:
-    model = LlamaCpp(compact_path, context_tokens=256, threads=1)
+    model = LlamaCpp(compact_path, Memory(sequence_tokens=256, threads=1))
     try:
         with pytest.raises(TooLong):
             NoteReader(model).read("丂" * 200, [], "progress")
@@ -210,7 +218,7 @@ def test_a_control_mark_in_a_note_stays_text(plain_model: LlamaCpp) -> None:
 
 
 def test_a_model_without_form_and_template_is_refused(tmp_path: Path) -> None:
-    model = LlamaCpp(write_plain(tmp_path / "bare.gguf", template=None), context_tokens=256, threads=1)
+    model = LlamaCpp(write_plain(tmp_path / "bare.gguf", template=None), Memory(sequence_tokens=256, threads=1))
     try:
         with pytest.raises(InvalidInput):
             NoteReader(model)

@@ -1,0 +1,277 @@
+"""llama.cpp as it is used here: one model file, its vocabulary, its adapters, and one KV cache for many sequences.
+
+The only module that talks to llama.cpp's C interface. What may be written, and in which order, is decided elsewhere.
+"""
+
+import ctypes
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidInput, ModelOutputError, Unavailable
+
+KvType = Literal["f16", "q8_0", "q4_0"]
+_KV_TYPES: dict[str, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type in ggml.h
+_FLASH = {None: -1, False: 0, True: 1}  # enum llama_flash_attn_type in llama.h
+_ALL_LAYERS = 1_000_000
+_UBATCH = 512
+_NO_CELLS = 1  # llama_decode: "could not find a KV slot for the batch" (llama.h)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How a model file is opened.
+
+    `sequence_tokens`: longest prompt and output of one sequence together. `slots`: sequences that are generated at the
+    same time. `kv_tokens`: room of the KV cache for all of them together; None: `slots` times `sequence_tokens`.
+    `unified`: one room for all sequences, which may share a beginning in it, and every one of which looks past the
+    others' tokens; otherwise each slot has its own part, of the same size. `kv_type`: numbers in the cache; other types than
+    f16 need flash attention. `flash_attention` None: where llama.cpp finds it faster. `gpu_layers` -1: all.
+    """
+
+    sequence_tokens: int = 8192
+    slots: int = 1
+    kv_tokens: int | None = None
+    unified: bool = False
+    kv_type: KvType = "f16"
+    flash_attention: bool | None = None
+    threads: int = 2
+    gpu_layers: int = 0
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+
+
+class NoCells(Exception):
+    """The KV cache has no room for a batch; nothing of it was decoded."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tokens of one sequence to be decoded, from `position` on. `logits`: are those behind the last one wanted?"""
+
+    sequence: int
+    position: int
+    tokens: Sequence[int]
+    logits: bool
+
+
+class LlamaContext:
+    """A GGUF file opened by llama.cpp. Not thread-safe.
+
+    Raises Unavailable when the file or an adapter cannot be opened or memory is short, InvalidInput when an adapter does
+    not fit the model or a setting cannot be had.
+    """
+
+    def __init__(self, path: Path, memory: Memory) -> None:
+        self._model: Any = None
+        self._context: Any = None
+        self._adapters: dict[str, Any] = {}
+        if not path.is_file():
+            raise Unavailable(f"model file {path} is not there")
+        if memory.kv_type not in _KV_TYPES:
+            raise InvalidInput(f"KV type {memory.kv_type} is unknown; known are {', '.join(_KV_TYPES)}")
+        _quiet()
+        llama_cpp.llama_backend_init()
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = memory.gpu_layers if memory.gpu_layers >= 0 else _ALL_LAYERS
+        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self._model:
+            raise Unavailable(f"llama.cpp cannot open the model file {path}")
+        try:
+            self._open(memory)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, memory: Memory) -> None:
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
+        self.begin_token: int = llama_cpp.llama_vocab_bos(self._vocabulary)
+        self.end_token: int = llama_cpp.llama_vocab_eos(self._vocabulary)
+        for name, file in memory.adapters.items():
+            # llama.cpp reports an adapter of another architecture or shape like a damaged file.
+            adapter = llama_cpp.llama_adapter_lora_init(self._model, str(file).encode()) if file.is_file() else None
+            if not adapter:
+                raise Unavailable(f"adapter {name} ({file}) is not there, damaged, or not made for this model")
+            self._adapters[name] = adapter
+        room = memory.kv_tokens or memory.slots * memory.sequence_tokens
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx = room
+        options.n_batch = self.batch_tokens = min(2048, room)
+        options.n_ubatch = _UBATCH
+        options.n_seq_max = memory.slots
+        options.n_outputs_max = memory.slots
+        options.n_threads = options.n_threads_batch = memory.threads
+        options.kv_unified = memory.unified
+        options.flash_attn_type = _FLASH[memory.flash_attention]
+        options.type_k = options.type_v = _KV_TYPES[memory.kv_type]
+        options.no_perf = True
+        self._context = llama_cpp.llama_init_from_model(self._model, options)
+        if not self._context:
+            raise Unavailable(f"no memory for {room} tokens in {memory.slots} slots, KV type {memory.kv_type}")
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self.unified = memory.unified
+        self.cells: int = llama_cpp.llama_n_ctx(self._context)
+        """Room of the whole cache, in tokens."""
+        self.sequence_tokens: int = min(memory.sequence_tokens, llama_cpp.llama_n_ctx_seq(self._context))
+        self._adapter: str | None = None
+        self._batch = _Batch(self.batch_tokens)
+
+    def close(self) -> None:
+        """Gives the memory back; nothing of this can be used afterwards."""
+        if self._context:
+            llama_cpp.llama_free(self._context)
+        if self._model:
+            llama_cpp.llama_model_free(self._model)  # its adapters go with it
+        self._context = self._model = None
+        self._adapters.clear()
+
+    # -- facts of the file ------------------------------------------------------------------------------------
+
+    @property
+    def vocabulary(self) -> Any:
+        """The pointer that llguidance makes its tokenizer of."""
+        return self._vocabulary
+
+    @property
+    def adapters(self) -> frozenset[str]:
+        return frozenset(self._adapters)
+
+    def metadata(self, key: str) -> str | None:
+        """The GGUF value of `key` as text, or None."""
+        size = 65536
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
+        return buffer.value.decode("utf-8", "replace") if length >= 0 else None
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Token ids of `text` without a begin mark; `special`: reserved tokens written in the text are recognised."""
+        data = text.encode()
+        room = len(data) + 8
+        buffer = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), buffer, room, False, special)
+        if count < 0:
+            raise InvalidInput("llama.cpp cannot tokenize the text")
+        return list(buffer[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` writes, reserved tokens included."""
+        size = 512
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, True)
+        return buffer.raw[: max(length, 0)]
+
+    def ends(self, token: int) -> bool:
+        """Does `token` end a text (end of sequence, of turn, of message)?"""
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+
+    # -- the KV cache -----------------------------------------------------------------------------------------
+
+    def use(self, adapter: str | None) -> None:
+        """What follows is decoded with `adapter`; None: by the base model alone."""
+        if adapter == self._adapter:
+            return
+        chosen = [self._adapters[adapter]] if adapter is not None else []
+        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * len(chosen))(*chosen)
+        scales = (ctypes.c_float * len(chosen))(*[1.0] * len(chosen))
+        if llama_cpp.llama_set_adapters_lora(self._context, pointers, len(chosen), scales):
+            raise ModelOutputError(f"llama.cpp cannot switch to adapter {adapter}")
+        self._adapter = adapter
+
+    def decode(self, parts: Sequence[Part]) -> list[int]:
+        """Puts `parts` through the model in one call; together at most `batch_tokens`.
+
+        Where to find the logits (`logits`), for the parts that wanted them, in their order. On a GPU this returns
+        before the work is done. Raises NoCells, ModelOutputError.
+        """
+        places = self._batch.fill(parts)
+        status = llama_cpp.llama_decode(self._context, self._batch.struct)
+        if status == _NO_CELLS:
+            raise NoCells
+        if status != 0:
+            raise ModelOutputError(f"llama_decode returned {status}")
+        return places
+
+    def logits(self, place: int) -> NDArray[np.float32]:
+        """Scores of all tokens; a view that the next `decode` overwrites. Waits for the GPU."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, place)
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
+
+    def keep(self, sequence: int, tokens: int) -> None:
+        """Forgets all but the first `tokens` of `sequence`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, tokens, -1)
+
+    def share(self, source: int, target: int, tokens: int) -> None:
+        """The first `tokens` of `source` are also those of the empty sequence `target`; costs no room.
+
+        In a unified cache only.
+        """
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, tokens)
+
+    def clear(self) -> None:
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+
+class _Batch:
+    """llama_batch on arrays of numpy: filling it costs a few assignments a sequence instead of five a token."""
+
+    def __init__(self, tokens: int) -> None:
+        self._token = np.zeros(tokens, np.int32)
+        self._position = np.zeros(tokens, np.int32)
+        self._count = np.ones(tokens, np.int32)
+        self._sequence = np.zeros(tokens, np.int32)
+        self._logits = np.zeros(tokens, np.int8)
+        start = self._sequence.ctypes.data
+        self._pointers = np.arange(start, start + 4 * tokens, 4, dtype=np.uintp)
+        sequence_p = ctypes.POINTER(llama_cpp.llama_seq_id)
+        self.struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=self._token.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_token)),
+            embd=None,
+            pos=self._position.ctypes.data_as(ctypes.POINTER(llama_cpp.llama_pos)),
+            n_seq_id=self._count.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(sequence_p)),
+            logits=self._logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def fill(self, parts: Sequence[Part]) -> list[int]:
+        """The places of the tokens whose logits are wanted."""
+        at = 0
+        places: list[int] = []
+        for part in parts:
+            end = at + len(part.tokens)
+            self._token[at:end] = part.tokens
+            self._position[at:end] = np.arange(part.position, part.position + end - at, dtype=np.int32)
+            self._sequence[at:end] = part.sequence
+            self._logits[at:end] = 0
+            if part.logits:
+                self._logits[end - 1] = 1
+                places.append(end - 1)
+            at = end
+        self.struct.n_tokens = at
+        return places
+
+
+@functools.cache
+def _quiet() -> None:
+    """llama.cpp writes its log to standard error; only errors are kept, and they hold no text of notes.
+
+    Called before llama.cpp is; the callback lives as long as the process, since llama.cpp keeps its address.
+    """
+    log = logging.getLogger(__name__)
+
+    def callback(level: int, text: bytes, _: Any) -> None:
+        if level == 4:  # GGML_LOG_LEVEL_ERROR; 5 continues the line before (ggml.h)
+            log.error("llama.cpp: %s", text.decode("utf-8", "replace").strip())
+
+    _KEPT.append(llama_cpp.llama_log_callback(callback))
+    llama_cpp.llama_log_set(_KEPT[0], ctypes.c_void_p(0))
+
+
+_KEPT: list[Any] = []
