@@ -79,7 +79,7 @@ train: setup ## train the small model into training/runs (needs PyTorch in .venv
 	@exec $(BIN)/python -m training.train $(or $(ARGS),--minutes 90 --out training/runs/uc1)
 
 bench: setup ## run the measurements in bench/; NAME=engine runs one
-	@set -e; for file in $(if $(NAME),bench/$(NAME).py,$(filter-out bench/__init__.py,$(sort $(wildcard bench/*.py)))); do \
+	@set -e; for file in $(if $(NAME),bench/$(NAME).py,$$(grep -l '__main__' bench/*.py)); do \
 	  module=$${file%.py}; echo "== $$module"; $(BIN)/python -m "bench.$${module#bench/}" $(ARGS); done
 
 clean: ## remove .venv and caches; data under .hyojun stay

@@ -4,9 +4,12 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +27,13 @@ if TYPE_CHECKING:  # importing it loads the model's libraries
 log = logging.getLogger(__name__)
 
 Earlier = tuple[ChartNote, Sequence[Record]]
-"""A note of the same patient that was converted before, and its records."""
+"""A note of the same patient that was converted before, without its text, and its diseases and allergies."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one note. `error`: why nothing was written for it, free of patient text."""
+    """What became of one note. `error`: why nothing was written for it, free of patient text. `seconds`: from the begin of its
+    conversion to the end, other notes beside it."""
 
     number: int
     note_id: str | None
@@ -41,48 +45,125 @@ class Outcome:
 
 
 def convert_notes(
-    lines: Iterable[Line], out: Path, convert: Callable[[ChartNote, Sequence[Earlier]], "Conversion"]
-) -> Iterator[Outcome]:
+    lines: Iterable[Line],
+    out: Path,
+    convert: Callable[[ChartNote, Sequence[Earlier]], "Conversion"],
+    *,
+    slots: int = 1,
+) -> Generator[Outcome]:
     """Writes `out`/<note id>.json (a FHIR Bundle) and `out`/ssmix2/ for each note; each file is whole or not there.
 
-    `convert` is given the note, and the records of the patient's notes before it in this file: the patient-wide messages of
-    the storage say what this file says of a patient, no more. Over many files, and over what a server has stored,
-    `hyojun export ssmix2` keeps them whole. Beside out/ssmix2 stand its journal and index (`app.ssmix2.entries`).
-    A note that fails does not end the others. Raises: OSError where `out` cannot be written, Unavailable where the
-    storage's index is damaged.
+    `convert` is called by `slots` threads. It is given the note, and what the patient's notes before it in this file say:
+    the patient-wide messages of the storage say what this file says of a patient, no more. So the notes of one patient are
+    converted one after the other. Files are written, and outcomes come, in the order of the lines; a few dozen lines are
+    read ahead. Over many files, and over what a server has stored, `hyojun export ssmix2` keeps the patient-wide messages
+    whole. Beside out/ssmix2 stand its journal and index (`app.ssmix2.entries`).
+
+    A note that fails does not end the others. When the reader of the outcomes stops early no other conversion begins; those
+    under way end by themselves, and nothing of them is written.
+    Raises: OSError where `out` cannot be written, Unavailable where the storage's index is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
+    pool = ThreadPoolExecutor(slots, thread_name_prefix="note")
+    try:
+        for work in _converted(iter(lines), convert, pool, slots):
+            yield _written(work, out)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_AHEAD = 4
+"""Lines read ahead for each slot: enough that one long note, or a patient with several, leaves no slot without work."""
+
+
+_PATIENT_WIDE = (Kind.CONDITION, Kind.ALLERGY)
+"""What the patient-wide messages tell; to keep more of every note would fill the memory on a long file."""
+
+
+@dataclass(eq=False)
+class _Work:
+    """A line, its conversion once that has begun, and the seconds that it took once it has ended."""
+
+    line: Line
+    conversion: "Future[Conversion] | None" = None
+    seconds: float = 0.0
+
+    @property
+    def patient(self) -> str | None:
+        return self.line.note.patient.id if self.line.note else None
+
+    @property
+    def ended(self) -> bool:
+        return self.line.note is None or (self.conversion is not None and self.conversion.done())
+
+
+def _converted(
+    lines: Iterator[Line],
+    convert: Callable[[ChartNote, Sequence[Earlier]], "Conversion"],
+    pool: ThreadPoolExecutor,
+    slots: int,
+) -> Iterator[_Work]:
+    """The lines in their order, each when its conversion has ended."""
     earlier: dict[str, list[Earlier]] = {}
-    for line in lines:
-        if line.note is None:
-            yield Outcome(line.number, None, error=str(line.error))
-            continue
+    window: deque[_Work] = deque()
+
+    def run(work: _Work, note: ChartNote, before: Sequence[Earlier]) -> "Conversion":
         started = time.monotonic()
         try:
-            conversion = convert(line.note, earlier.get(line.note.patient.id, ()))
-        except Exception as error:
-            # The message of an error that is not ours may quote the note; its type and place go to the log.
-            if not isinstance(error, HyojunError):
-                log.exception("conversion failed", extra={"line": line.number})
-            yield Outcome(line.number, line.note.id, time.monotonic() - started, error=describe(error))
+            conversion = convert(note, before)
+            wide = [record for record in conversion.records if record.statement.kind in _PATIENT_WIDE]
+            if wide:
+                # Nobody else uses this list now: the patient's next note begins after this one has ended.
+                earlier.setdefault(note.patient.id, []).append((note.model_copy(update={"text": ""}), wide))
+            return conversion
+        finally:
+            work.seconds = time.monotonic() - started
+
+    while True:
+        window.extend(_Work(line) for line in islice(lines, slots * _AHEAD - len(window)))
+        busy: set[str | None] = set()
+        for work in window:
+            if work.ended:
+                continue
+            if work.conversion is None and work.line.note is not None and work.patient not in busy:
+                before = tuple(earlier.get(work.line.note.patient.id, ()))
+                work.conversion = pool.submit(run, work, work.line.note, before)
+            busy.add(work.patient)
+        if not window:
+            return
+        if window[0].ended:
+            yield window.popleft()
             continue
-        earlier.setdefault(line.note.patient.id, []).append((line.note, conversion.records))
-        write_file(out / f"{line.note.id}.json", fhir.dumps(conversion.bundle))
-        try:
-            for message in conversion.messages:
-                ssmix2.write(out / "ssmix2", message, datetime.now(UTC))
-        except InvalidInput as error:
-            refused = f"the Bundle is written, the SS-MIX2 storage refuses: {error}"
-            yield Outcome(line.number, line.note.id, time.monotonic() - started, error=refused)
-            continue
-        yield Outcome(
-            line.number,
-            line.note.id,
-            time.monotonic() - started,
-            dict(conversion.counts),
-            len(conversion.resources),
-            len(conversion.issues),
-        )
+        wait([work.conversion for work in window if work.conversion and not work.ended], return_when=FIRST_COMPLETED)
+
+
+def _written(work: _Work, out: Path) -> Outcome:
+    line, seconds = work.line, work.seconds
+    if line.note is None or work.conversion is None:
+        return Outcome(line.number, None, error=str(line.error))
+    if error := work.conversion.exception():
+        if not isinstance(error, Exception):
+            raise error
+        # The message of an error that is not ours may quote the note; its type and place go to the log.
+        if not isinstance(error, HyojunError):
+            log.error("conversion failed", extra={"line": line.number}, exc_info=error)
+        return Outcome(line.number, line.note.id, seconds, error=describe(error))
+    conversion = work.conversion.result()
+    write_file(out / f"{line.note.id}.json", fhir.dumps(conversion.bundle))
+    try:
+        for message in conversion.messages:
+            ssmix2.write(out / "ssmix2", message, datetime.now(UTC))
+    except InvalidInput as error:
+        refused = f"the Bundle is written, the SS-MIX2 storage refuses: {error}"
+        return Outcome(line.number, line.note.id, seconds, error=refused)
+    return Outcome(
+        line.number,
+        line.note.id,
+        seconds,
+        dict(conversion.counts),
+        len(conversion.resources),
+        len(conversion.issues),
+    )
 
 
 def write_file(path: Path, content: str | bytes) -> None:

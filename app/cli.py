@@ -1,8 +1,10 @@
 """The command `hyojun`. Each command reads the settings once, and imports the heavy libraries that it alone needs."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands import explain, export, import_ssmix2, local_codes, profiles, quiet, read_settings, terminology
+from app.commands import (
+    explain,
+    export,
+    import_ssmix2,
+    local_codes,
+    models,
+    profiles,
+    quiet,
+    read_settings,
+    terminology,
+)
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
 
@@ -99,14 +111,23 @@ def convert(
     def one_note(note: "ChartNote", earlier: "Sequence[Earlier]") -> Any:
         return converter.convert(note, source=source, earlier=earlier)
 
-    with progress_bar(messages) as bar:
-        task = bar.add_task("converting", total=count_notes(path) if notes else 1)
-        for outcome in convert_notes(lines, out, one_note):
-            outcomes.append(outcome)
-            if outcome.error is not None:
-                known = f" (note {outcome.note_id})" if outcome.note_id else ""
-                messages.print(f"line {outcome.number}{known}: {outcome.error}", markup=False, soft_wrap=True)
-            bar.advance(task)
+    try:
+        with progress_bar(messages) as bar, closing(convert_notes(lines, out, one_note, slots=converter.slots)) as found:
+            task = bar.add_task("converting", total=count_notes(path) if notes else 1)
+            for outcome in found:
+                outcomes.append(outcome)
+                if outcome.error is not None:
+                    known = f" (note {outcome.note_id})" if outcome.note_id else ""
+                    messages.print(f"line {outcome.number}{known}: {outcome.error}", markup=False, soft_wrap=True)
+                bar.advance(task)
+    except KeyboardInterrupt:
+        written = sum(outcome.error is None for outcome in outcomes)
+        messages.print(f"stopped: {written} notes are written to {out}", markup=False, soft_wrap=True)
+        # The notes that are being converted would hold the process, for minutes with a large model; what is on the disk
+        # is whole at any moment.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
     show_outcomes(screen, outcomes)
     screen.print(f"FHIR Bundles: {out}/<id>.json   SS-MIX2 storage: {out / 'ssmix2'}", soft_wrap=True)
     if any(outcome.error is not None for outcome in outcomes):
@@ -204,6 +225,7 @@ def migrate() -> None:
 app.command("import-terminology")(terminology.import_terminology)
 app.command("import-profiles")(profiles.import_profiles)
 app.command("profiles")(profiles.profiles)
+app.add_typer(models.models, name="models")
 app.add_typer(terminology.terminology, name="terminology")
 app.add_typer(local_codes.local_codes, name="local-codes")
 app.add_typer(export.app, name="export")

@@ -26,6 +26,7 @@ from app.batches import Outcome, write_file
 from app.db import Database, migrate
 from app.embedded import embedded_postgres
 from app.errors import HyojunError, Unavailable
+from app.generation.registry import READING, configured
 from app.intake import Line, read_notes
 from app.processes import Supervised
 from app.report import console, progress_bar, show_outcomes
@@ -53,8 +54,7 @@ def run_demo(settings: Settings, samples: Path, *, once: bool, port: int | None,
     """
     screen = console()
     lines = list(_samples(samples))
-    if not settings.model_path.is_file():
-        raise Unavailable(f"the model file {settings.model_path} is not there; set MODEL_PATH")
+    configured(settings).require_files(READING)
     failed = False
     try:
         with _signals(), ExitStack() as stack:

@@ -2,8 +2,8 @@
 
     from       to          by                      when
     -          queued      submit, resubmit        a note came in; a note is to be converted again
-    queued     running     claim                   a worker takes it
-    running    running     claim                   the lease ran out: another worker takes it, the first is fenced off
+    queued     running     claim, claim_due        a worker takes it
+    running    running     claim, claim_lost       the lease ran out: another worker takes it, the first is fenced off
     running    done        complete                the holder of the newest fence hands in its work
     running    queued      fail(retryable)         attempts are left
     running    failed      fail, app.dispatch      not retryable, or no attempts left
@@ -13,27 +13,20 @@
     failed     queued      requeue                 a person wants it tried again
     cancelled  queued      requeue
 
-A function that takes a Session works in the caller's transaction; one that takes a Database opens its own.
+Everything here works in the caller's transaction. How a worker goes about its claims: `app.running`.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, and_, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, insert, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.db import Database
-from app.errors import Conflict, HyojunError, NotFound
-from app.log import describe
+from app.errors import Conflict, NotFound
 from app.note_rows import chart_note, note_values
 from models import Base, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
 from schemas.coding import Candidate
@@ -42,8 +35,6 @@ from schemas.job import JobState, Progress
 from schemas.note import ChartNote
 from schemas.record import Record
 from schemas.statement import Statement
-
-log = logging.getLogger(__name__)
 
 QUEUED, RUNNING, DONE = JobState.QUEUED, JobState.RUNNING, JobState.DONE
 FAILED, CANCELLED = JobState.FAILED, JobState.CANCELLED
@@ -117,7 +108,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a job until the lease ends; void as soon as somebody holds a higher `fence`."""
+    """The right to work on a job until the lease ends; void as soon as somebody holds a higher `fence`. `lost`: the
+    worker before was lost, or stuck, over this job or over one beside it."""
 
     job_id: UUID
     note_id: UUID
@@ -125,6 +117,7 @@ class Claim:
     attempts: int
     note: ChartNote
     source: str
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +129,7 @@ class Policy:
     redispatch_seconds: float = 60.0
     window: int = 200
     interval_seconds: float = 0.2
+    batch_seconds: float = 300.0
     release: bool = False
     """Are resources without an error released when they are stored, rather than by a person?"""
 
@@ -189,10 +183,40 @@ def resubmit(session: Session, note_id: UUID, batch_id: UUID | None = None) -> S
 
 def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claim | None:
     """Takes a queued job, or a running one whose lease ended. None: somebody has it, or it needs nobody any more."""
-    free = or_(Job.state == QUEUED, and_(Job.state == RUNNING, Job.lease_until < func.now()))
+    free = or_(Job.state == QUEUED, _lease_ended())
+    return _take(session, _free_jobs(policy).where(Job.id == job_id, free).with_for_update(), worker, policy)
+
+
+def claim_due(session: Session, worker: str, policy: Policy, *, first: UUID | None = None) -> Claim | None:
+    """Takes the job `first` where it waits and its pause is over, else the one that waits longest. None: none is due."""
+    # By `queued_at` alone, which an index holds: a tie-break would sort a whole backlog for every claim.
+    due = _free_jobs(policy).where(Job.state == QUEUED, Job.run_after <= func.now()).order_by(Job.queued_at).limit(1)
+    choices = [due] if first is None else [due.where(Job.id == first), due]
+    found = (_take(session, choice.with_for_update(skip_locked=True), worker, policy) for choice in choices)
+    return next((claimed for claimed in found if claimed), None)
+
+
+def claim_lost(session: Session, worker: str, policy: Policy) -> Claim | None:
+    """Takes the running job whose lease ended first. None: every running job shows life."""
+    lost = _free_jobs(policy).where(_lease_ended()).order_by(Job.lease_until).limit(1)
+    return _take(session, lost.with_for_update(skip_locked=True), worker, policy)
+
+
+def _lease_ended() -> ColumnElement[bool]:
+    return and_(Job.state == RUNNING, Job.lease_until < func.now())
+
+
+def _free_jobs(policy: Policy) -> Select[UUID, str]:
+    return select(Job.id, Job.state).where(may_become(RUNNING), Job.attempts < policy.max_attempts)
+
+
+def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Policy) -> Claim | None:
+    found = session.execute(chosen).one_or_none()
+    if found is None:
+        return None
     won = session.execute(
         update(Job)
-        .where(Job.id == job_id, may_become(RUNNING), free, Job.attempts < policy.max_attempts)
+        .where(Job.id == found.id)
         .values(
             state=RUNNING,
             worker=worker,
@@ -204,11 +228,10 @@ def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claim 
         )
         .returning(Job.note_id, Job.fence, Job.attempts)
         .execution_options(synchronize_session=False)
-    ).one_or_none()
-    if won is None:
-        return None
+    ).one()
     note = session.get_one(Note, won.note_id)
-    return Claim(job_id, won.note_id, won.fence, won.attempts, chart_note(note), note.source)
+    lost = found.state == RUNNING
+    return Claim(found.id, won.note_id, won.fence, won.attempts, chart_note(note), note.source, lost)
 
 
 def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
@@ -296,82 +319,6 @@ def fail(session: Session, claim: Claim, reason: str, *, retryable: bool, policy
         session, claim, QUEUED, reason=reason, lease_until=None, dispatched_at=None, run_after=now_plus(pause)
     )
     return QUEUED if again else None
-
-
-def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, policy: Policy) -> JobState | None:
-    """One attempt at a job, from claim to result. The state it ends in; None if there was nothing (more) to do here.
-
-    Raises nothing that the conversion raises: that ends in the job's state and reason.
-    """
-    with database.session_scope() as session:
-        claimed = claim(session, job_id, worker, policy)
-    if claimed is None:
-        log.info("job not free", extra={"job_id": job_id})
-        return None
-    ids = {"job_id": job_id, "note_id": claimed.note_id, "fence": claimed.fence, "attempt": claimed.attempts}
-    log.info("job started", extra=ids)
-    started = time.monotonic()
-    with Heartbeat(database, claimed, policy.lease_seconds):
-        try:
-            conversion = convert(claimed.note, source=claimed.source)
-            _store(database, claimed, conversion, release=policy.release)
-            state: JobState | None = DONE
-        except Conflict as conflict:
-            log.warning("work refused: %s", conflict, extra=ids)
-            return None
-        except Exception as error:
-            log.exception("attempt failed", extra=ids)
-            # An error that is not ours may be a passing one (memory, a file system); the number of attempts limits it.
-            retryable = error.retryable if isinstance(error, HyojunError) else True
-            with database.session_scope() as session:
-                state = fail(session, claimed, describe(error), retryable=retryable, policy=policy)
-    log.info("job left", extra=ids | {"state": state, "duration_ms": round((time.monotonic() - started) * 1000)})
-    return state
-
-
-def _store(database: Database, claimed: Claim, conversion: Conversion, *, release: bool) -> None:
-    """Minutes of model time are not thrown away because the database restarts: tries for a quarter of a minute."""
-    for pause in (1, 2, 4, 8, None):
-        try:
-            with database.session_scope() as session:
-                complete(session, claimed, conversion, release=release)
-            return
-        except OperationalError:
-            # The connection, not the data. The fence makes a second try safe even if the first commit went through.
-            if pause is None:
-                raise
-            log.warning("result not stored yet", extra={"job_id": claimed.job_id, "retry_seconds": pause})
-            time.sleep(pause)
-
-
-class Heartbeat:
-    """While the block runs, a thread extends the lease every third of it. `lost` is set once the claim is void."""
-
-    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
-        self.lost = threading.Event()
-        self._database, self._claim, self._lease_seconds = database, claim, lease_seconds
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def _beat(self) -> None:
-        while not self._end.wait(self._lease_seconds / 3):
-            try:
-                with self._database.session_scope() as session:
-                    alive = extend(session, self._claim, self._lease_seconds)
-            except SQLAlchemyError:
-                log.warning("heartbeat missed", extra={"job_id": self._claim.job_id})
-                continue
-            if not alive:
-                self.lost.set()
-                return
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._end.set()
-        self._thread.join(timeout=15)
 
 
 # --- people ---------------------------------------------------------------------------------------------------------

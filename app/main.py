@@ -14,6 +14,7 @@ from app.ssmix2 import Facility
 from app.web import outcome
 from app.web.api import api_router
 from app.web.clins_api import clins_router
+from app.web.completions_relay import relay_router
 from app.web.fhir_api import fhir_router
 from app.web.pages import pages_router
 from app.web.terminology_api import terminology_router
@@ -44,6 +45,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.include_router(terminology_router(database, settings.institution_number))
     app.include_router(validate_router(database, profiles_of(settings.profiles_file)))
     app.include_router(fhir_router(database, __version__))
+    app.include_router(relay_router(settings.socket_file, settings.completion_max_seconds))
     outcome.install(app)
     return app
 

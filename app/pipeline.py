@@ -3,7 +3,6 @@
     model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
 """
 
-import os
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,8 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app import __version__, extraction, fhir, scopes, ssmix2, standardize
-from app.generation.context import Memory
+from app.generation.endpoint import ServerOptions
+from app.generation.endpoint import configured as model_server
 from app.generation.reader import NoteReader, Reading
+from app.generation.registry import ModelOptions, Models, configured
+from app.generation.remote import RemoteModel
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
 from schemas.coding import Candidate, Coding
@@ -24,17 +26,9 @@ from schemas.record import Record
 from schemas.statement import Kind, Statement
 
 
-class Options(Protocol):
+class Options(ModelOptions, ServerOptions, Protocol):
     """What a converter needs to know of an installation; `app.settings.Settings` has it."""
 
-    @property
-    def model_path(self) -> Path: ...
-    @property
-    def model_context_tokens(self) -> int: ...
-    @property
-    def model_threads(self) -> int | None: ...
-    @property
-    def model_gpu_layers(self) -> int: ...
     @property
     def facility_name(self) -> str | None: ...
     @property
@@ -53,9 +47,9 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class Conversion:
-    """Everything that came out of one note. `run` describes the generation: model, prompt, grammar and terminology
-    fingerprints, seed, tokens, duration in milliseconds, instants. `resources`: raw FHIR R4 JSON (numbers Decimal),
-    Patient and DocumentReference first, Provenance last."""
+    """Everything that came out of one note. `run` describes the generation: model, adapter, prompt, grammar and
+    terminology fingerprints, seed, tokens, duration in milliseconds, instants. `resources`: raw FHIR R4 JSON (numbers
+    Decimal), Patient and DocumentReference first, Provenance last."""
 
     run: dict[str, Any]
     statements: list[Statement]
@@ -76,13 +70,23 @@ class Conversion:
 
 
 class Converter:
-    """A loaded model, the loaded tables, the official profiles where they were imported, and the facility: converts
-    notes one at a time."""
+    """A loaded model, the loaded tables, the official profiles where they were imported, and the facility.
+
+    Thread-safe, and made for it: what several threads convert at the same time, the model generates together. `lexicon`
+    may be replaced at any time; a conversion keeps the one that it began with.
+    """
 
     def __init__(
-        self, reader: NoteReader, lexicon: Lexicon, options: Options, profiles: fhir.Profiles | None = None
+        self,
+        reader: NoteReader,
+        lexicon: Lexicon,
+        options: Options,
+        profiles: fhir.Profiles | None = None,
+        models: Models | None = None,
     ) -> None:
         self.reader = reader
+        self.models = models
+        """Where the reader's model comes from, with those of the other use cases; None: made without a registry."""
         self.lexicon = lexicon
         self.profiles = profiles
         self._min_score = options.coding_min_score
@@ -100,15 +104,23 @@ class Converter:
     def load(cls, options: Options, lexicon: Lexicon) -> "Converter":
         """Opens the model and, if it is there, the file of profiles; slow, so once a process.
 
-        Raises Unavailable, InvalidInput.
+        Raises Unavailable, InvalidInput, NotFound (no use case reads notes).
         """
         profiles = fhir.Profiles.open(options.profiles_file) if options.profiles_file.is_file() else None
-        threads = options.model_threads or min(8, len(os.sched_getaffinity(0)))
-        memory = Memory(
-            sequence_tokens=options.model_context_tokens, threads=threads, gpu_layers=options.model_gpu_layers
-        )
-        reader = NoteReader.open(options.model_path, memory)
-        return cls(reader, lexicon, options, profiles)
+        if endpoint := model_server(options):
+            return cls(NoteReader(RemoteModel(endpoint), max_seconds=endpoint.max_seconds), lexicon, options, profiles)
+        models = Models(configured(options), options)
+        try:
+            reader = NoteReader.of(models)
+        except BaseException:
+            models.close()
+            raise
+        return cls(reader, lexicon, options, profiles, models)
+
+    @property
+    def slots(self) -> int:
+        """Notes that the model reads at the same time; more conversions at once wait for it."""
+        return self.reader.model.slots
 
     def convert(
         self, note: ChartNote, *, source: str, earlier: Sequence[tuple[ChartNote, Sequence[Record]]] = ()
@@ -120,19 +132,20 @@ class Converter:
         Raises TooLong, ModelOutputError, Unavailable; the note itself is never changed.
         """
         started = datetime.now(UTC)
-        mentions = self.lexicon.find_mentions(note.text)
+        lexicon = self.lexicon
+        mentions = lexicon.find_mentions(note.text)
         known = [(m.start, m.end, m.kind) for m in mentions]
         reading = self.reader.read(note.text, known, note.document_type.value)
         statements, located = extraction.locate(reading.lines, reading.written, fold)
         statements = scopes.distribute(reading.lines, statements, fold)
-        statements, unlikely = standardize.plausible(statements, self.lexicon)
+        statements, unlikely = standardize.plausible(statements, lexicon)
         unread = standardize.unread_allergies(note.text, mentions, statements)
-        records, coded = standardize.records(statements, note.date, self.lexicon, self._min_score)
-        department = self.lexicon.department(note.department)
-        run = self._run(reading, started)
+        records, coded = standardize.records(statements, note.date, lexicon, self._min_score)
+        department = lexicon.department(note.department)
+        run = self._run(reading, lexicon, started)
         resources, built = self._resources(note, records, department, run, started, source)
         bundle = fhir.collection(note, resources, started)
-        found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=self.lexicon.lab_displays)
+        found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=lexicon.lab_displays)
         # Best practices that the profiles only recommend would bury what a person has to read.
         checked = [issue for issue in found if issue.severity is not Severity.INFORMATION]
         if held := _faulty(bundle, checked):
@@ -152,11 +165,11 @@ class Converter:
             candidates={n: record.candidates for n, record in enumerate(records) if record.candidates},
         )
 
-    def _run(self, reading: Reading, started: datetime) -> dict[str, Any]:
+    def _run(self, reading: Reading, lexicon: Lexicon, started: datetime) -> dict[str, Any]:
         return {
             "id": str(uuid.uuid4()),
             **self.reader.fingerprints.as_dict(),
-            "terminology": self.lexicon.version,
+            "terminology": lexicon.version,
             "profiles": self.profiles.fingerprint if self.profiles else None,
             "version": __version__,
             "seed": 0,
@@ -178,7 +191,7 @@ class Converter:
         made_by = fhir.ProvenanceSource(
             run_id=run["id"],
             software_version=__version__,
-            **{key: run[key] for key in ("model", "prompt", "grammar", "terminology")},
+            **{key: run[key] for key in ("model", "adapter", "prompt", "grammar", "terminology")},
         )
         return fhir.build_resources(
             note, records, facility=self._facility, department=department, run=made_by, recorded=recorded,

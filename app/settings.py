@@ -7,7 +7,7 @@ No field holds a default password: the embedded database makes its own on first 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import InvalidInput
@@ -32,14 +32,48 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".hyojun")
     """Embedded database, its password and log, and exported files."""
 
-    model_path: Path = Path("weights/hyojun-uc1.gguf")
-    """GGUF file of the extraction model."""
+    models_file: Path = Path("weights/models.toml")
+    """The base model, the use cases with their adapters or models, prompts, context and slots."""
+    model_path: Path | None = None
+    """One GGUF file that is the base and reads notes, instead of `models_file`."""
     model_gpu_layers: int = Field(0, ge=-1)
     """Layers kept on the GPU; 0: CPU only, -1: all."""
-    model_context_tokens: int = Field(8192, ge=512)
-    """Longest prompt and answer together, in tokens of the model."""
     model_threads: int | None = Field(None, ge=1)
-    """CPU threads of one generation; None: the engine's own choice."""
+    """CPU threads of the engine; None: one a core, 8 at most."""
+    model_context_tokens: int | None = Field(None, ge=512)
+    """Longest prompt and answer together, in tokens of the model. None: as `models_file` says."""
+    model_slots: int | None = Field(None, ge=1, le=256)
+    """Generations that one process runs at the same time. None: as `models_file` says."""
+    model_kv_tokens: int | None = Field(None, ge=512)
+    """Room of the KV cache for all slots together, in tokens. None: slots times context."""
+    model_kv_type: Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"] = "auto"
+    """Numbers in the KV cache; auto: f16 on a GPU, bf16 on the CPU. Quantized ones (q8_0, q4_0) take half the memory and
+    less, need flash attention and change the answers a little."""
+    model_kv_unified: bool = False
+    """One room for all slots, in which a shared beginning of prompts lies once; else each slot has its own part."""
+    model_flash_attention: Literal["auto", "on", "off"] = "auto"
+    """auto: where llama.cpp finds it faster."""
+    model_server: Literal["llama-server", "vllm", "hyojun"] | None = None
+    """Kind of the server that runs the model that reads notes; None: it runs in the worker's own process."""
+    model_server_url: str | None = Field(None, repr=False, pattern=r"^https?://")
+    """http(s)://host:port of that server, with or without /v1. Use https: notes travel in the requests."""
+    model_server_model: str = "base"
+    """Name of the model there."""
+    model_server_key: SecretStr | None = None
+    """API key of that server."""
+    model_server_ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    model_server_connect_seconds: float = Field(5.0, gt=0)
+    """Longest wait for a connection."""
+    model_server_max_seconds: float = Field(600.0, gt=0)
+    """Longest generation there, all tries together."""
+    model_server_tries: int = Field(4, ge=1)
+    """Tries of one generation, the first included."""
+    model_socket: Path | None = None
+    """Unix socket at which a worker serves its models to the API (/v1), at most 107 bytes. None: `model.sock` in
+    `data_dir`."""
+    completion_max_seconds: float = Field(600.0, gt=0)
+    """Longest completion of /v1, waiting included."""
 
     worker_processes: int = Field(1, ge=1)
     """Processes of one worker; each loads the model once."""
@@ -48,6 +82,8 @@ class Settings(BaseSettings):
     extended every third of it while the worker lives."""
     job_max_attempts: int = Field(3, ge=1)
     """Starts of one job before it is failed, lost workers included."""
+    job_batch_seconds: float = Field(300.0, gt=0)
+    """For so long a pool process goes on taking jobs before it looks at its messages again. A stop does not wait for it."""
     job_redispatch_seconds: float = Field(60.0, gt=0)
     """A message is sent again when nobody claimed the job for this long; doubles with every sending."""
     dispatch_window: int = Field(200, ge=1)
@@ -56,7 +92,8 @@ class Settings(BaseSettings):
     """Pause between two looks of the dispatcher at the queue."""
     broker_visibility_seconds: int = Field(1800, ge=1)
     """pgmq and Redis: after this long an unacknowledged message is delivered again. Harmless when too short, since a
-    claimed job is not claimed twice; choose it above the longest job to save the useless delivery."""
+    claimed job is not claimed twice; choose it above `job_batch_seconds` and the longest job together, to save the useless
+    delivery."""
 
     api_host: str = "127.0.0.1"
     """Address that the API and the pages listen on; anything but the loopback address shows them to the network."""
@@ -84,6 +121,10 @@ class Settings(BaseSettings):
     @property
     def profiles_file(self) -> Path:
         return self.profiles_path or self.data_dir / "profiles.hyojun"
+
+    @property
+    def socket_file(self) -> Path:
+        return self.model_socket or self.data_dir / "model.sock"
 
     def require_database_url(self) -> str:
         """For a process that does not start the embedded server itself.

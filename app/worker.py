@@ -1,36 +1,61 @@
 """The Celery app, its one task, and the dispatcher that runs beside it in every worker.
 
 Run it with `python -m app.worker` (settings from the environment). Celery carries ids only; what is done, by whom and
-how often is decided in Postgres (`app.jobs`), so any Celery broker will do.
+how often is decided in Postgres (`app.jobs`), so any Celery broker will do. A task is one look at the queue, and works as
+many jobs at the same time as the model reads at once (`app.running`).
 """
 
 import logging
+import mmap
 import os
 import socket
+import threading
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 from kombu import Exchange, Queue
 from sqlalchemy import make_url
 
-from app import jobs
+from app import running
 from app.db import Database, libpq_url
 from app.dispatch import Dispatcher
+from app.errors import HyojunError
 from app.jobs import Conversion, Convert, Policy
-from app.log import configure
+from app.log import configure, describe
 from app.settings import Settings
 from schemas.note import ChartNote
+
+if TYPE_CHECKING:  # importing it loads the model's libraries
+    from app.completions import Models
 
 log = logging.getLogger(__name__)
 
 QUEUE = "hyojun_convert"
 TASK = "hyojun.convert_note"
 
-LoadConverter = Callable[[Settings, Database], Convert]
-"""Makes the function that converts notes; called at the first task of each process, since it may load a model."""
+
+@dataclass(frozen=True)
+class Loaded:
+    """A converter that is ready. `convert` may be called by `slots` threads at the same time."""
+
+    convert: Convert
+    slots: int = 1
+
+
+LoadConverter = Callable[[Settings, Database], Loaded]
+"""Makes the function that converts notes; called when a pool process starts, since it may load a model."""
 
 
 def create_worker(settings: Settings, load_converter: LoadConverter | None = None) -> Celery:
@@ -42,20 +67,35 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
     celery = Celery("hyojun", broker=_broker_url(settings), set_as_current=False)
     celery.conf.update(_configuration(settings))
     host, policy = socket.gethostname(), queue_policy(settings)
-    loaded: dict[int, Convert] = {}
-
-    def convert(note: ChartNote, *, source: str) -> Conversion:
-        if os.getpid() not in loaded:
-            loaded[os.getpid()] = (load_converter or _load_pipeline)(settings, database)
-        return loaded[os.getpid()](note, source=source)
+    once = _OnceAProcess(lambda: (load_converter or _load_pipeline)(settings, database))
+    # One byte that the pool processes share with this one: nothing else tells them of a warm shutdown.
+    stop = mmap.mmap(-1, 1)
 
     @celery.task(name=TASK, ignore_result=True)
     def convert_note(job_id: str) -> None:
-        jobs.run(database, UUID(job_id), convert, worker=f"{host}:{os.getpid()}", policy=policy)
+        worker = f"{host}:{os.getpid()}"
+        try:
+            loaded = once.get()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the job fails with it
+            # The job's reason says so. This job alone: with more, a missing file would fail the whole queue.
+            running.run(database, UUID(job_id), _refusing(error), worker=worker, policy=policy)
+            return
+        running.work(
+            database, UUID(job_id), loaded.convert, worker=worker, policy=policy, slots=loaded.slots,
+            stopping=lambda: stop[0] != 0,
+        )  # fmt: skip
 
     dispatcher = Dispatcher(database, publisher(celery), policy)
 
     # weak=False: nothing else holds these functions. The signals are the process's own, and a process has one worker.
+    @worker_process_init.connect(weak=False)
+    def load(**_: Any) -> None:
+        once.begin()
+
+    @worker_shutting_down.connect(weak=False)
+    def ask_to_stop(**_: Any) -> None:
+        stop[0] = 1
+
     @worker_ready.connect(weak=False)
     def begin(**_: Any) -> None:
         dispatcher.start()
@@ -68,7 +108,7 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
 
 
 def run_worker(celery: Celery, settings: Settings) -> None:
-    """Works in this process until SIGTERM; then ends running jobs first."""
+    """Works in this process until SIGTERM; then ends running jobs first, and takes no others."""
 
     @setup_logging.connect(weak=False)
     def use_ours(**_: Any) -> None:
@@ -101,6 +141,7 @@ def queue_policy(settings: Settings) -> Policy:
         redispatch_seconds=settings.job_redispatch_seconds,
         window=settings.dispatch_window,
         interval_seconds=settings.dispatch_interval_seconds,
+        batch_seconds=settings.job_batch_seconds,
         release=settings.release_without_review,
     )
 
@@ -158,7 +199,42 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _load_pipeline(settings: Settings, database: Database) -> Convert:
+class _OnceAProcess:
+    """What `load` makes, once in each process; a load that failed is tried again by the next `get`."""
+
+    def __init__(self, load: Callable[[], Loaded]) -> None:
+        self._load = load
+        self._pid, self._future = 0, Future[Loaded]()
+
+    def begin(self) -> None:
+        """Starts to load in a thread of its own: a pool process must tell that it is up within seconds. Does nothing
+        where that was done, in this process."""
+        if self._pid == os.getpid() and not (self._future.done() and self._future.exception()):
+            return
+        self._pid, self._future = os.getpid(), Future[Loaded]()
+        threading.Thread(target=self._fill, args=[self._future], name="load", daemon=True).start()
+
+    def _fill(self, future: Future[Loaded]) -> None:
+        try:
+            future.set_result(self._load())
+        except BaseException as error:  # whoever waits is to have it
+            log.error("the converter cannot be loaded", exc_info=error)
+            future.set_exception(error)
+
+    def get(self) -> Loaded:
+        """Waits for the end of the load. Raises what it raised."""
+        self.begin()
+        return self._future.result()
+
+
+def _refusing(error: Exception) -> Convert:
+    def refuse(note: ChartNote, *, source: str) -> Conversion:
+        raise error
+
+    return refuse
+
+
+def _load_pipeline(settings: Settings, database: Database) -> Loaded:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
     from app.terminology.importers import lexicon_from, renewed
@@ -166,9 +242,13 @@ def _load_pipeline(settings: Settings, database: Database) -> Convert:
     with database.session_scope() as session:
         lexicon = lexicon_from(session)
     converter = Converter.load(settings, lexicon)
+    if converter.models is not None:
+        _serve(converter.models, settings)
+    renewing = threading.Lock()
 
     def convert(note: ChartNote, *, source: str) -> Conversion:
-        with database.session_scope() as session:
+        # The lock: of the threads that see a new release, one reads it.
+        with renewing, database.session_scope() as session:
             # A release that was imported or taken back since, and local codes that were edited.
             lexicon = renewed(session, converter.lexicon)
             if lexicon is not converter.lexicon:
@@ -176,7 +256,22 @@ def _load_pipeline(settings: Settings, database: Database) -> Convert:
                 log.info("terminology loaded anew", extra={"version": converter.lexicon.version})
         return converter.convert(note, source=source)
 
-    return convert
+    return Loaded(convert, converter.slots)
+
+
+def _serve(models: "Models", settings: Settings) -> None:
+    """Other processes may use the model too; that they cannot is no reason not to read notes."""
+    from app.model_server import serve_model
+
+    try:
+        server = serve_model(models, settings.socket_file, max_seconds=settings.completion_max_seconds)
+    except (HyojunError, OSError) as error:
+        log.error("the model is not served to other processes: %s", describe(error))
+        return
+
+    @worker_process_shutdown.connect(weak=False)
+    def end(**_: Any) -> None:
+        server.close()
 
 
 if __name__ == "__main__":

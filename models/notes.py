@@ -57,7 +57,7 @@ class Note(Base):
 class Run(Base):
     """One generation: everything needed to say why the model wrote what it wrote.
 
-    `model`, `prompt`, `grammar`, `terminology` are fingerprints of each; `version` is that of this software.
+    `model`, `adapter`, `prompt`, `grammar`, `terminology` are fingerprints of each; `version` is that of this software.
     `duration_ms` is the generation alone, `started_at` the start of the conversion.
     """
 
@@ -67,6 +67,8 @@ class Run(Base):
     note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     model: Mapped[str]
+    adapter: Mapped[str | None]
+    """None: the model as it is, or converted before this was kept."""
     prompt: Mapped[str]
     grammar: Mapped[str]
     terminology: Mapped[str]

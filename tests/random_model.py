@@ -62,6 +62,19 @@ def write_plain(path: Path, seed: int = 1, template: str | None = CHATML) -> Pat
     return _close(writer, path)
 
 
+def write_lora(path: Path, seed: int = 1, *, width: int = 32, rank: int = 4, architecture: str = "qwen2") -> Path:
+    """A LoRA adapter for the models of `write_plain` and `write_compact`: their queries and their last layer."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    random = np.random.default_rng(seed)
+    for name, inputs, outputs in (("attn_q", width, width), ("ffn_down", 64, width)):
+        writer.add_tensor(f"blk.0.{name}.weight.lora_a", random.normal(0, 0.5, (rank, inputs)).astype(np.float32))
+        writer.add_tensor(f"blk.0.{name}.weight.lora_b", random.normal(0, 0.5, (outputs, rank)).astype(np.float32))
+    return _close(writer, path)
+
+
 def write_like(source: Path, path: Path, seed: int = 1, spread: float = 2.0) -> Path:
     """`source` with every weight drawn anew: metadata, tokenizer, shapes and tensor types stay.
 

@@ -35,6 +35,7 @@ class ProvenanceSource(Value):
     run_id: Annotated[str, StringConstraints(pattern=r"\S")]
     software_version: str
     model: str
+    adapter: str | None = None
     prompt: str
     grammar: str
     terminology: str
@@ -96,6 +97,7 @@ def provenance(resource_id: str, targets: Sequence[str], document: str, run: Pro
     versions = (
         ("software", run.software_version),
         ("model", run.model),
+        ("adapter", run.adapter or ""),
         ("prompt", run.prompt),
         ("grammar", run.grammar),
         ("terminology", run.terminology),

@@ -16,14 +16,10 @@ Sequences of different adapters share the cache and take turns, since llama.cpp 
 
 import codecs
 import logging
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
-from dataclasses import asdict, dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import llguidance
 import llguidance.llamacpp
@@ -33,6 +29,7 @@ from llguidance import LLMatcher
 
 from app.errors import HyojunError, InvalidInput, ModelOutputError, TooLong, Unavailable
 from app.generation.context import LlamaContext, NoCells, Part
+from app.generation.request import Generated, Metrics, Pending, Request
 from app.generation.sampling import choose
 
 log = logging.getLogger(__name__)
@@ -41,118 +38,6 @@ _WIDE_VOCABULARY = 20_000
 """From this vocabulary on, masks of several sequences are computed in parallel: below, handing them out costs more."""
 _GROWTH = 64
 """Tokens that each sequence may still write before the cache is full, when one more is let in."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One generation.
-
-    `grammar`: serialized by `llguidance.grammar_from`; None: free text up to the model's end mark. `shared`: how many of
-    the first tokens of `prompt` other requests begin with too; they are kept in the cache. `max_tokens`: the text is cut
-    off there (`Generated.finish` says so); None: only the context ends it. `temperature` 0 is greedy. `max_seconds`:
-    from submission.
-    """
-
-    prompt: tuple[int, ...]
-    grammar: str | None = None
-    shared: int = 0
-    adapter: str | None = None
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    max_seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Generated:
-    """`choices`: (characters written before it, natural log of its probability among the allowed tokens) of every token
-    that was chosen, in order; forced tokens are left out. `ties`: choices between equal scores. `first_seconds`: until
-    the first token was chosen. `finish` "length": cut off by `max_tokens`."""
-
-    text: str
-    choices: tuple[tuple[int, float], ...]
-    prompt_tokens: int
-    sampled_tokens: int
-    forced_tokens: int
-    seconds: float
-    first_seconds: float = 0.0
-    ties: int = 0
-    finish: Literal["stop", "length"] = "stop"
-
-
-@dataclass
-class Metrics:
-    """Sums since the engine was made, and what is there now (`waiting`, `running`, `kv_used`, in tokens).
-
-    `prompt_tokens`: decoded; those found in the cache are `reused_tokens`. `slot_steps` / `steps` / slots is the batch
-    occupancy. `preempted`: sequences that gave their room back. Seconds of the thread: `decode_seconds` in llama.cpp,
-    `choose_seconds` for masks, choices and grammars.
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    sampled_tokens: int = 0
-    forced_tokens: int = 0
-    steps: int = 0
-    slot_steps: int = 0
-    preempted: int = 0
-    failed: int = 0
-    decode_seconds: float = 0.0
-    choose_seconds: float = 0.0
-    kv_peak: int = 0
-    kv_used: int = 0
-    kv_tokens: int = 0
-    slots: int = 0
-    waiting: int = 0
-    running: int = 0
-
-    @property
-    def occupancy(self) -> float:
-        """Mean share of the slots that took part in a step; 0 before the first."""
-        return self.slot_steps / (self.steps * self.slots) if self.steps else 0.0
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self) | {"occupancy": self.occupancy}
-
-
-class Pending:
-    """A generation that was submitted. Iterating gives its text as it is written, a few characters at a time."""
-
-    def __init__(self) -> None:
-        self._future: Future[Generated] = Future()
-        self._texts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        """The engine drops it at its next step; `result` then raises Unavailable."""
-        self.cancelled = True
-
-    def result(self) -> Generated:
-        """Waits for the end. Raises TooLong, Unavailable (time over, cancelled, engine closed), ModelOutputError."""
-        try:
-            return self._future.result()
-        except CancelledError:
-            raise Unavailable("the generation was cancelled") from None
-        except BaseException:
-            self.cancel()  # nobody waits any more
-            raise
-
-    def __iter__(self) -> Iterator[str]:
-        while (text := self._texts.get()) is not None:
-            yield text
-        self.result()
-
-    def _write(self, text: str) -> None:
-        if text:
-            self._texts.put(text)
-
-    def _end(self, outcome: Generated | HyojunError) -> None:
-        if isinstance(outcome, Generated):
-            self._future.set_result(outcome)
-        else:
-            self._future.set_exception(outcome)
-        self._texts.put(None)
 
 
 @dataclass(eq=False)
@@ -245,8 +130,8 @@ class Engine:
         self._follow(sequence)
         if len(sequence.tokens) >= self._context.sequence_tokens:
             raise self._too_long(sequence)
-        if sequence.ended:  # the grammar leaves no choice at all
-            sequence.pending._end(self._finished(sequence))
+        if self._over(sequence):  # the grammar leaves no choice at all
+            sequence.pending.end(self._finished(sequence))
             return sequence.pending
         with self._wake:
             if self._closing:
@@ -423,6 +308,7 @@ class Engine:
         assert slot is not None
         self._context.keep(slot.number, len(slot.holds[1]) if slot.holds else 0)
         slot.sequence = sequence.slot = None
+        self._metrics.running, self._metrics.kv_used = len(self._running()), self._used()
 
     # -- one step ---------------------------------------------------------------------------------------------
 
@@ -467,8 +353,7 @@ class Engine:
         except HyojunError as error:
             self._leave(sequence, error)
             return
-        limit = sequence.request.max_tokens
-        if sequence.ended or (limit is not None and sequence.written >= limit):
+        if self._over(sequence):
             self._leave(sequence, self._finished(sequence))
 
     def _choose(self, sequence: _Sequence) -> None:
@@ -502,6 +387,8 @@ class Engine:
             return
         if not matcher.is_stopped():
             forced = matcher.compute_ff_tokens()
+            if sequence.request.max_tokens is not None:
+                forced = forced[: max(0, sequence.request.max_tokens - sequence.written)]
             if forced:
                 if not matcher.consume_tokens(forced):
                     raise ModelOutputError("the grammar refused tokens that it forces")
@@ -516,7 +403,7 @@ class Engine:
         text = sequence.reader.decode(b"".join(map(self._piece, tokens)))
         sequence.text.append(text)
         sequence.characters += len(text)
-        sequence.pending._write(text)
+        sequence.pending.write(text)
 
     def _piece(self, token: int) -> bytes:
         piece = self._pieces.get(token)
@@ -527,13 +414,13 @@ class Engine:
 
     # -- endings ----------------------------------------------------------------------------------------------
 
+    def _over(self, sequence: _Sequence) -> bool:
+        limit = sequence.request.max_tokens
+        return sequence.ended or (limit is not None and sequence.written >= limit)
+
     def _finished(self, sequence: _Sequence) -> Generated:
         now = time.monotonic()
         text = "".join(sequence.text) + sequence.reader.decode(b"", True)
-        if not sequence.ended:
-            # Tokens that the grammar forced may have gone past the limit.
-            end = len(sequence.request.prompt) + (sequence.request.max_tokens or 0)
-            text = b"".join(map(self._piece, sequence.tokens[len(sequence.request.prompt) : end])).decode("utf-8", "replace")
         return Generated(
             text,
             tuple(sequence.choices),
@@ -553,7 +440,7 @@ class Engine:
             self._waiting.remove(sequence)
         if not isinstance(outcome, Generated):
             self._metrics.failed += 1
-        sequence.pending._end(outcome)
+        sequence.pending.end(outcome)
 
     def _fail_running(self, error: HyojunError) -> None:
         """After a failed decode nobody knows what the cache holds."""

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidInput, ModelOutputError, Unavailable
 
-KvType = Literal["f16", "q8_0", "q4_0"]
-_KV_TYPES: dict[str, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # enum ggml_type in ggml.h
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+_KV_TYPES: dict[str, int] = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}  # enum ggml_type in ggml.h
+_QUANTIZED = frozenset({"q8_0", "q4_0"})
 _FLASH = {None: -1, False: 0, True: 1}  # enum llama_flash_attn_type in llama.h
 _ALL_LAYERS = 1_000_000
 _UBATCH = 512
@@ -32,19 +33,33 @@ class Memory:
     `sequence_tokens`: longest prompt and output of one sequence together. `slots`: sequences that are generated at the
     same time. `kv_tokens`: room of the KV cache for all of them together; None: `slots` times `sequence_tokens`.
     `unified`: one room for all sequences, which may share a beginning in it, and every one of which looks past the
-    others' tokens; otherwise each slot has its own part, of the same size. `kv_type`: numbers in the cache; other types than
-    f16 need flash attention. `flash_attention` None: where llama.cpp finds it faster. `gpu_layers` -1: all.
+    others' tokens; otherwise each slot has its own part, of the same size. `gpu_layers` -1: all.
+
+    `kv_type`: numbers in the cache; quantized ones need flash attention. None: on a GPU f16, on the CPU bf16.
+    `flash_attention` None: on a GPU where llama.cpp finds it faster, on the CPU only for a quantized cache. Sums of
+    half-precision numbers depend on which tokens are decoded together; with these defaults and weights in Q8_0, on the
+    CPU, the scores of a sequence are the same to the last bit whatever else is in the batch.
     """
 
     sequence_tokens: int = 8192
     slots: int = 1
     kv_tokens: int | None = None
     unified: bool = False
-    kv_type: KvType = "f16"
+    kv_type: KvType | None = None
     flash_attention: bool | None = None
     threads: int = 2
     gpu_layers: int = 0
     adapters: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def cache_type(self) -> KvType:
+        """`kv_type`, or what it stands for."""
+        return self.kv_type or ("f16" if self.gpu_layers else "bf16")
+
+    @property
+    def quantized(self) -> bool:
+        """Is the cache of a type that only flash attention can read?"""
+        return self.cache_type in _QUANTIZED
 
 
 class NoCells(Exception):
@@ -74,8 +89,10 @@ class LlamaContext:
         self._adapters: dict[str, Any] = {}
         if not path.is_file():
             raise Unavailable(f"model file {path} is not there")
-        if memory.kv_type not in _KV_TYPES:
-            raise InvalidInput(f"KV type {memory.kv_type} is unknown; known are {', '.join(_KV_TYPES)}")
+        if memory.cache_type not in _KV_TYPES:
+            raise InvalidInput(f"KV type {memory.cache_type} is unknown; known are {', '.join(_KV_TYPES)}")
+        if memory.quantized and memory.flash_attention is False:
+            raise InvalidInput(f"a cache of type {memory.cache_type} needs flash attention")
         _quiet()
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
@@ -109,12 +126,15 @@ class LlamaContext:
         options.n_outputs_max = memory.slots
         options.n_threads = options.n_threads_batch = memory.threads
         options.kv_unified = memory.unified
-        options.flash_attn_type = _FLASH[memory.flash_attention]
-        options.type_k = options.type_v = _KV_TYPES[memory.kv_type]
+        flash = memory.flash_attention
+        if flash is None and memory.gpu_layers == 0:
+            flash = memory.quantized
+        options.flash_attn_type = _FLASH[flash]
+        options.type_k = options.type_v = _KV_TYPES[memory.cache_type]
         options.no_perf = True
         self._context = llama_cpp.llama_init_from_model(self._model, options)
         if not self._context:
-            raise Unavailable(f"no memory for {room} tokens in {memory.slots} slots, KV type {memory.kv_type}")
+            raise Unavailable(f"no memory for {room} tokens in {memory.slots} slots, KV type {memory.cache_type}")
         self._memory = llama_cpp.llama_get_memory(self._context)
         self.unified = memory.unified
         self.cells: int = llama_cpp.llama_n_ctx(self._context)
@@ -145,6 +165,7 @@ class LlamaContext:
 
     def metadata(self, key: str) -> str | None:
         """The GGUF value of `key` as text, or None."""
+        self._check_open()
         size = 65536
         buffer = ctypes.create_string_buffer(size)
         length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
@@ -152,6 +173,7 @@ class LlamaContext:
 
     def tokenize(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of `text` without a begin mark; `special`: reserved tokens written in the text are recognised."""
+        self._check_open()
         data = text.encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
@@ -162,10 +184,15 @@ class LlamaContext:
 
     def piece(self, token: int) -> bytes:
         """The bytes that `token` writes, reserved tokens included."""
+        self._check_open()
         size = 512
         buffer = ctypes.create_string_buffer(size)
         length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, size, 0, True)
         return buffer.raw[: max(length, 0)]
+
+    def _check_open(self) -> None:
+        if not self._model:
+            raise Unavailable("the model is closed")
 
     def ends(self, token: int) -> bool:
         """Does `token` end a text (end of sequence, of turn, of message)?"""

@@ -13,9 +13,10 @@ from outlines.models.base import Model, ModelTypeAdapter
 from outlines.types import CFG
 
 from app.errors import InvalidInput
-from app.generation.batching import Engine, Generated, Metrics, Pending, Request
+from app.generation.batching import Engine
 from app.generation.chat import ChatTemplate, Message, Prompt
 from app.generation.context import LlamaContext, Memory
+from app.generation.request import Generated, Metrics, Pending, Request
 
 
 class GrammarAdapter(ModelTypeAdapter):
@@ -62,6 +63,11 @@ class LlamaCpp(Model):
     def metadata(self, key: str) -> str | None:
         """The GGUF value of `key` as text, or None."""
         return self._context.metadata(key)
+
+    @property
+    def slots(self) -> int:
+        """Generations at the same time; more wait."""
+        return self.memory.slots
 
     @property
     def chats(self) -> bool:

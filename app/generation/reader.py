@@ -10,15 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import llguidance
 
 from app.errors import InvalidInput, TooLong
 from app.generation import form, grammar, registry
-from app.generation.batching import Generated
 from app.generation.chat import Message
 from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
+from app.generation.remote import RemoteModel
+from app.generation.request import Generated
 from app.generation.segments import chunks, fold, pieces
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import SourceLine
@@ -54,6 +56,22 @@ class Reading:
     windows: int = 0
 
 
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a note, ready for the model. `lines` are those that it replays, `grammar` is Lark. The prompt is
+    `tokens` for a model that was trained on the form, and `messages` for any other."""
+
+    lines: tuple[grammar.Line, ...]
+    grammar: str
+    tokens: tuple[int, ...] = ()
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the lines in the note, from 0."""
+        return [line.number for line in self.lines]
+
+
 def source_lines(text: str) -> list[SourceLine]:
     """Lines of `text` without their line ends; long ones are cut behind sentence ends, and very long sentences again."""
     found: list[SourceLine] = []
@@ -87,18 +105,32 @@ def _sentence_parts(sentence: str) -> Iterator[tuple[int, int]]:
 class NoteReader:
     """A model and the way it writes the statement form. Thread-safe: notes that are read at the same time share a batch.
 
-    Raises Unavailable when the model cannot be opened, InvalidInput when it has neither the form nor a chat template.
+    `adapter`: the one of the model's adapters that reads notes. `prompt`: the file of `prompts/` that a chat model is
+    given, without its ending. Raises Unavailable when the model cannot be opened, InvalidInput when it has neither the
+    form nor a chat template.
     """
 
-    def __init__(self, model: LlamaCpp, *, max_seconds: float | None = 600.0) -> None:
+    def __init__(
+        self,
+        model: LlamaCpp | RemoteModel,
+        *,
+        adapter: str | None = None,
+        prompt: str = registry.READING,
+        max_seconds: float | None = 600.0,
+    ) -> None:
         self.model = model
+        self.adapter = adapter
         self.max_seconds = max_seconds
         trained_form = model.metadata("hyojun.form")
         if trained_form is not None and trained_form != form.FORM_VERSION:
             raise InvalidInput(f"the model writes form {trained_form}; this version reads {form.FORM_VERSION}")
         self.compact = trained_form is not None
-        self.prompt = "" if self.compact else registry.prompt_text("uc1")
-        self.fingerprints = registry.fingerprints(model.path, self.prompt)
+        self.prompt = "" if self.compact else registry.prompt_text(prompt)
+        if isinstance(model, RemoteModel):
+            self.fingerprints = registry.fingerprints(model.fingerprint(adapter), self.prompt)
+        else:
+            file = model.memory.adapters[adapter] if adapter is not None else None
+            self.fingerprints = registry.fingerprints(model.path, self.prompt, file)
         self._cache: dict[str, list[int]] = {}  # tokens of pieces; emptied when it has grown
         if self.compact:
             self._tokens = {text: self._single(text) for text in form.all_fragments()}
@@ -107,6 +139,13 @@ class NoteReader:
             if not model.chats:
                 raise InvalidInput("the model file carries no chat template")
             self.writing = grammar.PLAIN
+
+    @classmethod
+    def of(cls, models: registry.Models) -> "NoteReader":
+        """The reader that the registry describes. Raises NotFound, Unavailable, InvalidInput."""
+        model, adapter = models.use(registry.READING)
+        prompt = models.registry.get(registry.READING).prompt
+        return cls(model, adapter=adapter, prompt=prompt or registry.READING)
 
     @classmethod
     def open(cls, path: Path, memory: Memory) -> "NoteReader":
@@ -154,6 +193,11 @@ class NoteReader:
             reading.issues.append(Issue(severity=Severity.INFORMATION, code=IssueType.INFORMATIONAL, text=text_of_issue))
         return reading
 
+    def windows(self, text: str, mentions: Sequence[tuple[int, int, Kind]], document_type: str) -> list[Window]:
+        """What `read` asks the model for, before any answer. Arguments and TooLong as for `read`."""
+        lines = source_lines(text)
+        return [self._prepare(lines, first, last, mentions, document_type) for first, last in self._windows(lines)]
+
     # -- one window -------------------------------------------------------------------------------------------
 
     def _window(
@@ -166,21 +210,40 @@ class NoteReader:
         temperature: float,
         seed: int,
     ) -> tuple[Generated, list[form.Written]]:
-        planned = [self._plan(number, lines[number], mentions) for number in range(first, last)]
-        planned = [line for line in planned if line.text.strip()]
-        spec = llguidance.grammar_from("lark", grammar.build(planned, self.writing))
-        options = {"temperature": temperature, "seed": seed, "max_seconds": self.max_seconds}
+        window = self._prepare(lines, first, last, mentions, document_type)
+        spec = llguidance.grammar_from("lark", window.grammar)
+        options: dict[str, Any] = {
+            "adapter": self.adapter,
+            "temperature": temperature,
+            "seed": seed,
+            "max_seconds": self.max_seconds,
+        }
         if self.compact:
-            known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
-            prompt = [self.model.begin_token, self._tokens[form.document_open(known)]]
-            generated = self.model.write(prompt, spec, **options)
+            generated = self.model.write(list(window.tokens), spec, **options)
         else:
-            text = "\n".join(lines[number].text for number in range(first, last))
-            generated = self.model.write_chat([Message("system", self.prompt), Message("user", text)], spec, **options)
-        written, complete = form.read(generated.text, [line.number for line in planned], generated.choices)
+            generated = self.model.write_chat(window.messages, spec, **options)
+        written, complete = form.read(generated.text, window.numbers, generated.choices)
         if not complete:
             raise TooLong("the model's output was cut off")
         return generated, written
+
+    def _prepare(
+        self,
+        lines: list[SourceLine],
+        first: int,
+        last: int,
+        mentions: Sequence[tuple[int, int, Kind]],
+        document_type: str,
+    ) -> Window:
+        planned = [self._plan(number, lines[number], mentions) for number in range(first, last)]
+        planned = [line for line in planned if line.text.strip()]
+        source = grammar.build(planned, self.writing)
+        if self.compact:
+            known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
+            tokens = (self.model.begin_token, self._tokens[form.document_open(known)])
+            return Window(tuple(planned), source, tokens=tokens)
+        text = "\n".join(lines[number].text for number in range(first, last))
+        return Window(tuple(planned), source, messages=(Message("system", self.prompt), Message("user", text)))
 
     def _plan(self, number: int, line: SourceLine, mentions: Sequence[tuple[int, int, Kind]]) -> grammar.Line:
         end = line.start + len(line.text)
@@ -190,7 +253,7 @@ class NoteReader:
     def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
         """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""
         budget = _COMPACT_LINE_TOKENS if self.compact else self.model.sequence_tokens // _CHAT_SHARE
-        sizes = [len(self._replay(form.escape(fold(line.text)))) + 4 if line.text.strip() else 0 for line in lines]
+        sizes = [self._size(form.escape(fold(line.text))) + 4 if line.text.strip() else 0 for line in lines]
         if max(sizes, default=0) * 4 > self.model.sequence_tokens:
             raise TooLong(f"one line has {max(sizes)} tokens; the model's context holds {self.model.sequence_tokens}")
         found: list[tuple[int, int]] = []
@@ -226,6 +289,10 @@ class NoteReader:
         if len(tokens) != 1:
             raise InvalidInput("the model's vocabulary lacks a fragment of the statement form")
         return tokens[0]
+
+    def _size(self, text: str) -> int:
+        """Tokens of `text`, estimated where the model is served."""
+        return self.model.count(text) if isinstance(self.model, RemoteModel) else len(self._replay(text))
 
     def _replay(self, text: str) -> list[int]:
         found: list[int] = []

@@ -37,6 +37,12 @@ def allowed_tokens(mask: NDArray[np.int32], vocabulary_size: int) -> NDArray[np.
     return ids
 
 
+def _masked(logits: NDArray[np.float32], mask: NDArray[np.int32]) -> NDArray[np.float32]:
+    """A copy of `logits` in which what `mask` forbids is minus infinity: for masks that forbid little."""
+    allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=len(logits)).view(np.bool_)
+    return np.where(allowed, logits, np.float32(-np.inf))
+
+
 def choose(
     logits: NDArray[np.float32],
     mask: NDArray[np.int32] | None,
@@ -47,8 +53,11 @@ def choose(
 
     Raises ModelOutputError when no token is allowed, or the model's scores are no numbers.
     """
+    ids: NDArray[np.intp] | None = None
     if mask is None:
-        ids, scores = None, logits
+        scores = logits
+    elif np.count_nonzero(mask) > max(_FEW_WORDS, len(mask) // 2):
+        scores = _masked(logits, mask)
     else:
         ids = allowed_tokens(mask, len(logits))
         if not len(ids):
@@ -59,6 +68,7 @@ def choose(
     best = int(scores.argmax())
     top = scores[best]
     if not math.isfinite(top):
+        # Of a wide mask not one bit lies within the vocabulary, or the model is broken.
         raise ModelOutputError("the model's scores are not numbers")
     if temperature > 0:
         weights = np.exp((scores.astype(np.float64) - float(top)) / temperature)

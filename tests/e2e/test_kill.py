@@ -61,9 +61,9 @@ def only_run(installation: Installation, job_id: UUID) -> UUID:
 
 
 def busy_worker(installation: Installation) -> tuple["subprocess.Popen[bytes]", dict[str, UUID]]:
-    """A worker that has done one note, is in the middle of the next, and has a third before it."""
+    """A worker that has done one note, is in the middle of the next, and has a third before it: it has one slot."""
     ids = {"before": submit(installation, f"HbA1c 7.1 %。{uuid4().hex}")}
-    worker = installation.start("worker", job_lease_seconds=5, job_redispatch_seconds=5)
+    worker = installation.start("worker", job_lease_seconds=5, job_redispatch_seconds=5, model_slots=1)
     finished(installation, ids["before"])  # so the model is loaded, and what takes time now is the note
     ids["long"] = submit(installation, f"{LONG}\n{uuid4().hex}")
     running = wait_until(lambda: job(installation, ids["long"]).state == "running", JOB_SECONDS)
@@ -103,5 +103,22 @@ def test_a_pool_process_whose_parent_is_killed_harms_nothing(installation: Insta
     only_run(installation, ids["long"])
     only_run(installation, ids["meanwhile"])
     assert wait_until(lambda: not group_of(worker), STOP_SECONDS), "a pool process waits for a parent that is gone"
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(STOP_SECONDS) == 0
+
+
+def test_notes_that_were_read_together_are_finished_by_the_next_worker_once_each(installation: Installation) -> None:
+    first = submit(installation, f"HbA1c 7.1 %。{uuid4().hex}")
+    worker = installation.start("worker", job_lease_seconds=5, job_redispatch_seconds=5, model_slots=4)
+    finished(installation, first)
+    ids = [submit(installation, f"{LONG}\n{uuid4().hex}") for _ in range(4)]
+    together = wait_until(lambda: [job(installation, one).state for one in ids] == ["running"] * 4, JOB_SECONDS)
+    assert together, installation.log("worker")
+    kill_group(worker)
+    second = installation.start("worker", job_redispatch_seconds=5, model_slots=4)
+    finished(installation, *ids)
+    for one in ids:
+        assert (job(installation, one).attempts, job(installation, one).fence) == (2, 2)
+        only_run(installation, one)
     second.send_signal(signal.SIGTERM)
     assert second.wait(STOP_SECONDS) == 0

@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import jobs
+from app import jobs, running
 from app.db import Database, migrate
 from app.errors import InvalidInput
 from app.fhir import loads
@@ -111,7 +111,7 @@ def attachment(raw: bytes | str, content_type: str = "text/plain") -> list[dict[
 
 
 def run_job(database: Database, job_id: str) -> None:
-    assert jobs.run(database, UUID(job_id), convert, worker="test", policy=Policy()) == JobState.DONE
+    assert running.run(database, UUID(job_id), convert, worker="test", policy=Policy()) == JobState.DONE
 
 
 def count(database: Database, model: type[Any]) -> int:

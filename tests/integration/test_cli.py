@@ -112,6 +112,31 @@ def test_convert_of_one_plain_text(tmp_path: Path) -> None:
     assert list((tmp_path / "out2").iterdir()) == []
 
 
+def test_ctrl_c_ends_a_conversion_at_once_and_leaves_whole_files(tmp_path: Path) -> None:
+    lines = (json.dumps(note(n, text=f"{TEXT}{n}"), ensure_ascii=False) for n in range(2000))
+    (tmp_path / "notes.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    argv = [sys.executable, "-m", "app.cli", "convert", "notes.jsonl", "--out", "out"]
+    process = subprocess.Popen(argv, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(list((tmp_path / "out").glob("*.json"))) < 3 and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert re.fullmatch(r"stopped: \d+ notes are written to out\n", said)
+    written = sorted((tmp_path / "out").glob("*.json"))
+    assert 3 <= len(written) < 2000
+    for path in written:
+        assert loads(path.read_bytes())["resourceType"] == "Bundle"
+    again = (tmp_path / "notes.jsonl").read_text("utf-8").splitlines()[:3]
+    (tmp_path / "few.jsonl").write_text("\n".join(again), encoding="utf-8")
+    assert hyojun("convert", "few.jsonl", "--out", "out", cwd=tmp_path).returncode == 0, "the storage is usable"
+
+
 @pytest.mark.parametrize(("words", "values", "reason"), [
     (["convert", "nothing.jsonl", "--out", "o"], {}, "nothing.jsonl is not a file"),
     (["convert", "n.jsonl", "--out", "o"], {"MODEL_PATH": "no.gguf"}, "no.gguf"),

@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from app import jobs
+from app import jobs, running
 from app.db import Database, json_dumps, json_loads, migrate
 from app.dispatch import DISPATCH_LOCK, Dispatcher, dispatch_tick
 from app.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -177,8 +177,8 @@ def test_a_note_has_one_open_job(database: Database) -> None:
 
 def test_complete_stores_everything_once(database: Database) -> None:
     job_id = submit(database)
-    assert jobs.run(database, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
-    assert jobs.run(database, job_id, convert, worker=W, policy=POLICY) is None
+    assert running.run(database, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
+    assert running.run(database, job_id, convert, worker=W, policy=POLICY) is None
     done = job(database, job_id)
     assert (done.state, done.attempts, done.fence, done.reason) == ("done", 1, 1, None)
     assert done.finished_at is not None and done.lease_until is None
@@ -191,7 +191,7 @@ def test_complete_stores_everything_once(database: Database) -> None:
 
 def test_decimals_keep_their_digits(database: Database) -> None:
     job_id = submit(database)
-    jobs.run(database, job_id, convert, worker=W, policy=POLICY)
+    running.run(database, job_id, convert, worker=W, policy=POLICY)
     with database.session_scope() as session:
         content = session.scalars(select(Resource.content).filter_by(job_id=job_id, type="Observation")).one()
     value = content["valueQuantity"]["value"]
@@ -242,7 +242,7 @@ def test_completion_is_all_or_nothing(database: Database) -> None:
         return SampleConversion(good.run, good.statements, [*good.resources, {"resourceType": "Patient", "id": "名前"}])
 
     job_id = submit(database)
-    assert jobs.run(database, job_id, broken, worker=W, policy=POLICY) == JobState.QUEUED
+    assert running.run(database, job_id, broken, worker=W, policy=POLICY) == JobState.QUEUED
     assert count(database, Run, job_id=job_id) == 0 and count(database, Resource, job_id=job_id) == 0
     assert job(database, job_id).reason == "IntegrityError"
 
@@ -264,7 +264,7 @@ class _Restarting(Database):
 def test_work_is_kept_while_the_database_restarts(database_url: str, database: Database) -> None:
     job_id = submit(database)
     restarting = _Restarting(database_url)
-    assert jobs.run(restarting, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
+    assert running.run(restarting, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
     assert restarting.calls == 4
     assert job(database, job_id).attempts == 1 and count(database, Run, job_id=job_id) == 1
     restarting.dispose()
@@ -274,7 +274,7 @@ def test_a_resource_written_again_becomes_its_next_version(fresh_database: Datab
     ids = [submit(fresh_database) for _ in range(6)]
 
     def work(job_id: UUID) -> JobState | None:
-        return jobs.run(fresh_database, job_id, convert, worker=W, policy=POLICY)
+        return running.run(fresh_database, job_id, convert, worker=W, policy=POLICY)
 
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(work, ids)) == {JobState.DONE}
@@ -293,7 +293,7 @@ def test_the_heartbeat_keeps_a_job_longer_than_its_lease(database: Database) -> 
         stolen.append(claim(database, job_id, short))
         return convert(note, source=source)
 
-    assert jobs.run(database, job_id, slow, worker=W, policy=short) == JobState.DONE
+    assert running.run(database, job_id, slow, worker=W, policy=short) == JobState.DONE
     assert stolen == [None]
 
 
@@ -305,14 +305,14 @@ def test_cancelling_a_running_job_refuses_its_result(database: Database) -> None
             jobs.cancel(session, job_id)
         return convert(note, source=source)
 
-    assert jobs.run(database, job_id, cancelled_meanwhile, worker=W, policy=POLICY) is None
+    assert running.run(database, job_id, cancelled_meanwhile, worker=W, policy=POLICY) is None
     assert job(database, job_id).state == "cancelled"
     assert count(database, Resource, job_id=job_id) == 0
     with pytest.raises(Conflict), database.session_scope() as session:
         jobs.cancel(session, job_id)
     with database.session_scope() as session:
         jobs.requeue(session, job_id)
-    assert jobs.run(database, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
+    assert running.run(database, job_id, convert, worker=W, policy=POLICY) == JobState.DONE
     with pytest.raises(Conflict), database.session_scope() as session:
         jobs.requeue(session, job_id)
     with pytest.raises(NotFound), database.session_scope() as session:
@@ -329,19 +329,19 @@ def raising(error: Exception) -> Convert:
 def test_failures_are_tried_again_only_while_it_may_help(database: Database) -> None:
     passing = submit(database)
     for attempt in (1, 2):
-        state = jobs.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY)
+        state = running.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY)
         assert state == JobState.QUEUED
         row = job(database, passing)
         assert row.attempts == attempt and row.run_after > row.queued_at
     assert (
-        jobs.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY)
+        running.run(database, passing, raising(Unavailable("model server is away")), worker=W, policy=POLICY)
         == JobState.FAILED
     )
     assert job(database, passing).reason == "Unavailable: model server is away"
     assert claim(database, passing) is None
 
     final = submit(database)
-    assert jobs.run(database, final, raising(InvalidInput("too odd")), worker=W, policy=POLICY) == JobState.FAILED
+    assert running.run(database, final, raising(InvalidInput("too odd")), worker=W, policy=POLICY) == JobState.FAILED
     with database.session_scope() as session:
         jobs.requeue(session, final)
     assert must_claim(database, final).attempts == 1
@@ -349,14 +349,14 @@ def test_failures_are_tried_again_only_while_it_may_help(database: Database) -> 
 
 def test_no_patient_text_of_a_strange_error_is_kept(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     job_id = submit(database)
-    jobs.run(database, job_id, raising(ValueError("検査花子 was bad")), worker=W, policy=POLICY)
+    running.run(database, job_id, raising(ValueError("検査花子 was bad")), worker=W, policy=POLICY)
     assert job(database, job_id).reason == "ValueError"
 
 
 def test_progress_counts_a_batch(database: Database) -> None:
     batch = uuid4()
     ids = [submit(database, batch_id=batch) for _ in range(3)]
-    jobs.run(database, ids[0], convert, worker=W, policy=POLICY)
+    running.run(database, ids[0], convert, worker=W, policy=POLICY)
     must_claim(database, ids[1])
     with database.session_scope() as session:
         counts = jobs.progress(session, batch)

@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from nho_rules import check_storage
 from random_model import write_compact
-from test_pipeline import HOSTILE, Options, Sampling, make_note, synthetic_notes
+from test_pipeline import HOSTILE, Sampling, make_note, options_for, synthetic_notes
 
 from app import ssmix2
 from app.batches import convert_notes
@@ -34,7 +33,7 @@ def lexicon() -> Lexicon:
 
 @pytest.fixture(scope="module")
 def random_converter(tmp_path_factory: pytest.TempPathFactory, lexicon: Lexicon) -> Iterator[Converter]:
-    options = Options(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
+    options = options_for(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
     reader = Sampling.open(options.model_path, Memory(sequence_tokens=4096, threads=1))
     yield Converter(reader, lexicon, options)
     reader.model.close()
@@ -58,10 +57,8 @@ def test_whatever_a_model_says_the_storage_obeys_the_rules(tmp_path: Path, rando
 @pytest.mark.parametrize("facility", [True, False], ids=["facility", "no facility"])
 def test_the_samples_storage_obeys_the_rules(tmp_path: Path, lexicon: Lexicon, facility: bool) -> None:
     """As `hyojun convert` does it, with the shipped model; the notes of one patient after the other."""
-    options = Options(MODEL)
-    if not facility:
-        options = replace(options, facility_name=None, institution_number=None)
-    reader = NoteReader.open(MODEL, Memory(sequence_tokens=options.model_context_tokens, threads=1))
+    options = options_for(MODEL) if facility else options_for(MODEL, facility_name=None, institution_number=None)
+    reader = NoteReader.open(MODEL, Memory(sequence_tokens=4096, threads=1))
     converter = Converter(reader, lexicon, options)
     files = sorted((ROOT / "samples").glob("*.json"))
     # Without a facility a few of them show what changes: whose numbers and names there are.

@@ -5,7 +5,6 @@ The model's weights are random and its choices are sampled, so that it says anyt
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.errors import Unavailable
 from app.generation.context import Memory
 from app.generation.reader import NoteReader, Reading
 from app.pipeline import Conversion, Converter
+from app.settings import Settings
 from app.terminology.entries import starter_entries, starter_version
 from app.terminology.matching import Lexicon
 from schemas.issue import Severity
@@ -27,19 +27,11 @@ from training.corpus.frame import note as synthetic_note
 from training.corpus.names import Names
 
 
-@dataclass(frozen=True)
-class Options:
-    model_path: Path
-    model_context_tokens: int = 4096
-    model_threads: int | None = 1
-    model_gpu_layers: int = 0
-    facility_name: str | None = "検査病院"
-    institution_number: str | None = "1310000001"
-    facility_address: str | None = None
-    facility_phone: str | None = None
-    patient_id_oid: str | None = None
-    profiles_file: Path = Path("not-there")
-    coding_min_score: float = 0.85
+def options_for(model: Path, **settings: Any) -> Settings:
+    """An installation with `model` and a small context, on one thread, with nothing read from the surroundings."""
+    fixed = {"model_context_tokens": 4096, "model_slots": 1, "model_threads": 1, "profiles_path": Path("not-there")}
+    facility = {"facility_name": "検査病院", "institution_number": "1310000001"}
+    return Settings(_env_file=None, model_path=model, **fixed | facility | settings)  # type: ignore[arg-type]
 
 
 class Sampling(NoteReader):
@@ -65,7 +57,8 @@ def lexicon() -> Lexicon:
 
 @pytest.fixture(scope="module")
 def converter(tmp_path_factory: pytest.TempPathFactory, lexicon: Lexicon) -> Iterator[Converter]:
-    options = Options(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
+    options = options_for(write_compact(tmp_path_factory.mktemp("model") / "compact.gguf"))
+    assert options.model_path
     reader = Sampling.open(options.model_path, Memory(sequence_tokens=4096, threads=1))
     yield Converter(reader, lexicon, options)
     reader.model.close()
@@ -192,7 +185,7 @@ def test_a_blank_note_becomes_a_patient_and_a_document(converter: Converter, lex
 
 def test_a_converter_is_loaded_from_its_options(tmp_path: Path, lexicon: Lexicon) -> None:
     path = write_compact(tmp_path / "compact.gguf", seed=2)
-    converter = Converter.load(Options(path, facility_name=None, institution_number=None), lexicon)
+    converter = Converter.load(options_for(path, facility_name=None, institution_number=None), lexicon)
     try:
         note = make_note(3, "CRP 0.1")
         conversion = converter.convert(note, source="test")
@@ -201,4 +194,4 @@ def test_a_converter_is_loaded_from_its_options(tmp_path: Path, lexicon: Lexicon
     finally:
         converter.reader.model.close()
     with pytest.raises(Unavailable):
-        Converter.load(Options(tmp_path / "none.gguf"), lexicon)
+        Converter.load(options_for(tmp_path / "none.gguf"), lexicon)

@@ -21,10 +21,10 @@ from random_model import write_like
 from app import extraction, fhir, ssmix2
 from app.errors import HyojunError, InvalidInput, TooLong
 from app.generation import form, grammar
-from app.generation.batching import Generated
 from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
 from app.generation.reader import NoteReader, Reading, source_lines
+from app.generation.request import Generated
 from app.generation.segments import chunks, fold
 from app.pipeline import Conversion, Converter
 from app.settings import Settings

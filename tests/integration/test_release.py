@@ -11,7 +11,7 @@ from sample_conversion import SampleConversion, convert, make_note
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from app import jobs
+from app import jobs, running
 from app.db import Database
 from app.jobs import Policy
 from app.main import create_app
@@ -34,7 +34,7 @@ def stored(database: Database, *, release: bool, held: bool) -> tuple[UUID, str,
 
     with database.session_scope() as session:
         submission = jobs.submit(session, note, "emr")
-    state = jobs.run(database, submission.job_id, conversion, worker="w", policy=Policy(release=release))
+    state = running.run(database, submission.job_id, conversion, worker="w", policy=Policy(release=release))
     assert state is JobState.DONE
     return submission.note_id, f"obs-{note.id}"[:64], f"pat-{note.patient.id}"
 

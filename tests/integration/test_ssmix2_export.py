@@ -26,7 +26,7 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from app import jobs, patients, ssmix2
+from app import jobs, patients, running, ssmix2
 from app.commands import export
 from app.db import Database
 from app.errors import InvalidInput
@@ -80,7 +80,7 @@ def store(database: Database, of: ChartNote, *found: Record, source: str = "emr"
         submission = jobs.submit(session, of, source)
         if not submission.created:
             submission = jobs.resubmit(session, submission.note_id)
-    assert jobs.run(database, submission.job_id, conversion, worker="w", policy=Policy()) is JobState.DONE
+    assert running.run(database, submission.job_id, conversion, worker="w", policy=Policy()) is JobState.DONE
     return submission.note_id
 
 

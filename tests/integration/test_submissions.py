@@ -35,7 +35,7 @@ from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from app import jobs, submissions
+from app import jobs, running, submissions
 from app.commands import export
 from app.db import Database
 from app.errors import InvalidInput, NotFound
@@ -78,7 +78,7 @@ def store(
         if not submission.created:
             submission = jobs.resubmit(session, submission.note_id)
     assert (
-        jobs.run(database, submission.job_id, conversion, worker="w", policy=Policy(release=release)) is JobState.DONE
+        running.run(database, submission.job_id, conversion, worker="w", policy=Policy(release=release)) is JobState.DONE
     )
     return resources
 

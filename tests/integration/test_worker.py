@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -48,7 +49,7 @@ def start_worker(fresh_database: Database, started_dir: Path, worker_log: Path) 
     running: list[subprocess.Popen[bytes]] = []
 
     def start(**settings: object) -> subprocess.Popen[bytes]:
-        chosen = {"job_lease_seconds": 2, "job_redispatch_seconds": 5, "worker_processes": 1} | settings
+        chosen = {"job_lease_seconds": 2, "job_redispatch_seconds": 5, "worker_processes": 1, "model_slots": 1} | settings
         env = os.environ | {name.upper(): str(value) for name, value in chosen.items()}
         env |= {
             "DATABASE_URL": fresh_database.url,
@@ -108,6 +109,20 @@ def done(database: Database, *ids: UUID) -> Callable[[], bool]:
     return check
 
 
+class Start(NamedTuple):
+    """A conversion's start: in which process, and beside how many others."""
+
+    process: int
+    nanoseconds: int
+    beside: int
+
+
+def starts(started_dir: Path, note: ChartNote) -> list[Start]:
+    """The starts of the note's conversion, the first first."""
+    found = [Start(*map(int, path.name.split(".")[-3:])) for path in started_dir.glob(f"{note.id}.*")]
+    return sorted(found, key=lambda start: start.nanoseconds)
+
+
 def results(database: Database, job_id: UUID) -> tuple[int, int]:
     with database.session_scope() as session:
         runs = session.scalar(select(func.count()).select_from(Run).filter_by(job_id=job_id))
@@ -161,7 +176,7 @@ def test_a_killed_pool_process_loses_no_job(
     slow = make_note(department="slow")
     slow_id = submit(fresh_database, slow)
     assert wait_until(lambda: len(list(started_dir.glob(f"{slow.id}.*"))) == 1), worker_log.read_text()
-    pool_process = int(next(started_dir.glob(f"{slow.id}.*")).suffix[1:])
+    pool_process = starts(started_dir, slow)[0].process
     os.kill(pool_process, signal.SIGKILL)
     assert wait_until(done(fresh_database, slow_id)), worker_log.read_text()
     assert worker.poll() is None
@@ -182,6 +197,67 @@ def test_two_workers_share_the_work_and_stop_politely(
         worker.send_signal(signal.SIGTERM)
     for worker in workers:
         assert worker.wait(30) == 0
+
+
+def test_a_note_that_kills_its_process_fails_alone(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path
+) -> None:
+    """Its neighbours lose one attempt to it, not all of theirs; after that it dies by itself."""
+    notes = [make_note(department="brief") for _ in range(6)]
+    poison = make_note(department="poison")
+    beside = [submit(fresh_database, note) for note in notes[:3]]
+    poison_id = submit(fresh_database, poison)
+    beside += [submit(fresh_database, note) for note in notes[3:]]
+    start_worker(model_slots=8, job_max_attempts=2)
+    assert wait_until(done(fresh_database, *beside)), worker_log.read_text()
+    assert wait_until(lambda: job(fresh_database, poison_id).state == "failed"), worker_log.read_text()
+    row = job(fresh_database, poison_id)
+    assert (row.reason, row.attempts) == ("worker lost, or stuck, in attempt 2 of 2", 2)
+    assert results(fresh_database, poison_id) == (0, 0)
+    for job_id in beside:
+        assert results(fresh_database, job_id) == (1, 2)
+    first, second = starts(started_dir, poison)
+    together = [note for note in notes if starts(started_dir, note)[0].process == first.process]
+    assert len(together) >= 3, "the note was not among others"
+    assert second.beside == 0 and second.process != first.process
+    # What died with it is tried by itself as well: who knows which of them it was.
+    for note in together:
+        assert [start.beside for start in starts(started_dir, note)[1:]] in ([0], [])
+    gone = {note.id for note in together if len(starts(started_dir, note)) == 2}
+    assert gone, "nothing died with it"
+
+
+def test_sigterm_ends_a_worker_in_the_middle_of_a_queue(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path
+) -> None:
+    ids = [submit(fresh_database, make_note(department="brief")) for _ in range(300)]
+    worker = start_worker(model_slots=4, job_lease_seconds=60, job_batch_seconds=600)
+    assert wait_until(lambda: len(list(started_dir.glob("n-*"))) >= 8), worker_log.read_text()
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0, worker_log.read_text()
+    with fresh_database.session_scope() as session:
+        states = dict(session.execute(select(Job.state, func.count()).where(Job.id.in_(ids)).group_by(Job.state)).all())
+        attempts = session.scalar(select(func.max(Job.attempts)))
+    assert states["done"] >= 8 and states["queued"] > 0 and set(states) == {"done", "queued"}, "what ran was let end"
+    assert attempts == 1
+    assert len(list(started_dir.glob("n-*"))) == states["done"]
+
+
+def test_the_converter_is_loaded_before_the_first_job_and_again_after_a_failure(
+    fresh_database: Database, start_worker: StartWorker, started_dir: Path, worker_log: Path
+) -> None:
+    start_worker(broken_loads=2, job_max_attempts=3)
+    loads = started_dir / "loads"
+    assert wait_until(loads.exists), worker_log.read_text()
+    others = [submit(fresh_database, make_note()) for _ in range(3)]
+    assert wait_until(done(fresh_database, *others)), worker_log.read_text()
+    assert len(loads.read_text().split()) == 3 and len(set(loads.read_text().split())) == 1
+    with fresh_database.session_scope() as session:
+        # One failed load was before all jobs, the other was met by one of them.
+        attempts = session.scalars(select(Job.attempts).where(Job.id.in_(others)).order_by(Job.attempts)).all()
+    assert attempts in ([1, 1, 2], [1, 2, 2]), "a failed load takes the attempts of one job at a time"
+    text = worker_log.read_text()
+    assert text.count("the converter cannot be loaded") == 2 and fresh_database.url not in text
 
 
 def test_a_worker_needs_a_database() -> None:

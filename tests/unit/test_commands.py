@@ -29,7 +29,7 @@ def test_help_waits_for_nothing_heavy() -> None:
 @pytest.mark.parametrize("words", [
     [], ["convert"], ["up"], ["serve"], ["worker"], ["migrate"], ["import-terminology"], ["import-profiles"], ["profiles"],
     ["terminology"], ["terminology", "use"], ["local-codes"], ["local-codes", "import"], ["export"], ["export", "clins"],
-    ["export", "documents"],
+    ["export", "documents"], ["models"], ["models", "check"],
 ])  # fmt: skip
 def test_every_command_has_help(words: list[str]) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"])

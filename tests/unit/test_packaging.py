@@ -172,7 +172,8 @@ def test_compose_mounts_weights_read_only_and_drops_rights() -> None:
         assert "data:/data" in service["volumes"] and service["environment"]["DATA_DIR"] == "/data"
         models = [volume for volume in service["volumes"] if ":/models" in volume]
         assert models and all(volume.endswith(":ro") for volume in models)
-        assert service["environment"]["MODEL_PATH"].startswith("/models/")
+        assert service["environment"]["MODELS_FILE"] == "/models/models.toml"
+        assert service["environment"]["MODEL_PATH"] == "${MODEL_FILE:+/models/$MODEL_FILE}"
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"]
     users = re.findall(r"^USER (\S+)$", dockerfile(), re.MULTILINE)
     assert users and users[-1] not in {"root", "0"}

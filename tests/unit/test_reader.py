@@ -12,11 +12,11 @@ from random_model import write_plain
 
 from app.errors import InvalidInput, TooLong, Unavailable
 from app.generation import form, grammar
-from app.generation.batching import Generated
 from app.generation.chat import Message
 from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
 from app.generation.reader import NoteReader, source_lines
+from app.generation.request import Generated
 from app.generation.segments import fold
 from schemas.issue import IssueType
 from schemas.statement import Kind
