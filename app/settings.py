@@ -49,8 +49,9 @@ class Settings(BaseSettings):
     model_kv_type: Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"] = "auto"
     """Numbers in the KV cache; auto: f16 on a GPU, bf16 on the CPU. Quantized ones (q8_0, q4_0) take half the memory and
     less, need flash attention and change the answers a little."""
-    model_kv_unified: bool = False
-    """One room for all slots, in which a shared beginning of prompts lies once; else each slot has its own part."""
+    model_kv_unified: Literal["auto", "on", "off"] = "auto"
+    """on: one room for all slots, in which a shared beginning of prompts lies once; off: each slot has its own part; auto:
+    on with a GPU."""
     model_flash_attention: Literal["auto", "on", "off"] = "auto"
     """auto: where llama.cpp finds it faster."""
     model_server: Literal["llama-server", "vllm", "hyojun"] | None = None

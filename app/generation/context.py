@@ -33,7 +33,9 @@ class Memory:
     `sequence_tokens`: longest prompt and output of one sequence together. `slots`: sequences that are generated at the
     same time. `kv_tokens`: room of the KV cache for all of them together; None: `slots` times `sequence_tokens`.
     `unified`: one room for all sequences, which may share a beginning in it, and every one of which looks past the
-    others' tokens; otherwise each slot has its own part, of the same size. `gpu_layers` -1: all.
+    others' tokens; otherwise each slot has its own part, of the same size, and llama.cpp decodes sequences that bring
+    different numbers of tokens in several goes, reading the weights each time. None: on a GPU, where that reading is what
+    takes the time, one room; on the CPU parts. `gpu_layers` -1: all.
 
     `kv_type`: numbers in the cache; quantized ones need flash attention. None: on a GPU f16, on the CPU bf16.
     `flash_attention` None: on a GPU where llama.cpp finds it faster, on the CPU only for a quantized cache. Sums of
@@ -44,7 +46,7 @@ class Memory:
     sequence_tokens: int = 8192
     slots: int = 1
     kv_tokens: int | None = None
-    unified: bool = False
+    unified: bool | None = None
     kv_type: KvType | None = None
     flash_attention: bool | None = None
     threads: int = 2
@@ -55,6 +57,11 @@ class Memory:
     def cache_type(self) -> KvType:
         """`kv_type`, or what it stands for."""
         return self.kv_type or ("f16" if self.gpu_layers else "bf16")
+
+    @property
+    def shared_room(self) -> bool:
+        """`unified`, or what it stands for."""
+        return self.gpu_layers != 0 if self.unified is None else self.unified
 
     @property
     def quantized(self) -> bool:
@@ -125,7 +132,7 @@ class LlamaContext:
         options.n_seq_max = memory.slots
         options.n_outputs_max = memory.slots
         options.n_threads = options.n_threads_batch = memory.threads
-        options.kv_unified = memory.unified
+        options.kv_unified = memory.shared_room
         flash = memory.flash_attention
         if flash is None and memory.gpu_layers == 0:
             flash = memory.quantized
@@ -136,7 +143,7 @@ class LlamaContext:
         if not self._context:
             raise Unavailable(f"no memory for {room} tokens in {memory.slots} slots, KV type {memory.cache_type}")
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self.unified = memory.unified
+        self.unified = memory.shared_room
         self.cells: int = llama_cpp.llama_n_ctx(self._context)
         """Room of the whole cache, in tokens."""
         self.sequence_tokens: int = min(memory.sequence_tokens, llama_cpp.llama_n_ctx_seq(self._context))

@@ -151,7 +151,7 @@ def _kv_bytes(file: ModelFile, memory: Memory) -> int | None:
     heads = file.numbers(f"{kind}.attention.head_count_kv", layers) or file.numbers(f"{kind}.attention.head_count", layers)
     assert heads is not None  # head_lengths found them
     room = memory.kv_tokens or memory.slots * memory.sequence_tokens
-    streams = 1 if memory.unified else memory.slots
+    streams = 1 if memory.shared_room else memory.slots
     cells = streams * -(-(room // streams) // _CELLS) * _CELLS
     return cells * sum(heads) * sum(lengths) * _BLOCK_BYTES[memory.cache_type] // 32
 

@@ -197,6 +197,9 @@ class _Table:
 # -- the machine ----------------------------------------------------------------------------------------------------
 
 
+_SWITCH = {"auto": None, "on": True, "off": False}
+
+
 class ModelOptions(Protocol):
     """What opening models needs to know of an installation; `app.settings.Settings` has it."""
 
@@ -217,7 +220,7 @@ class ModelOptions(Protocol):
     @property
     def model_kv_type(self) -> Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"]: ...
     @property
-    def model_kv_unified(self) -> bool: ...
+    def model_kv_unified(self) -> Literal["auto", "on", "off"]: ...
     @property
     def model_flash_attention(self) -> Literal["auto", "on", "off"]: ...
 
@@ -241,9 +244,9 @@ def memory_of(registry: Registry, file: Path, options: ModelOptions) -> "Memory"
         sequence_tokens=options.model_context_tokens or entry.context_tokens,
         slots=options.model_slots or entry.slots,
         kv_tokens=options.model_kv_tokens,
-        unified=options.model_kv_unified,
+        unified=_SWITCH[options.model_kv_unified],
         kv_type=None if options.model_kv_type == "auto" else options.model_kv_type,
-        flash_attention={"auto": None, "on": True, "off": False}[options.model_flash_attention],
+        flash_attention=_SWITCH[options.model_flash_attention],
         threads=options.model_threads or min(8, len(os.sched_getaffinity(0))),
         gpu_layers=options.model_gpu_layers,
         adapters=registry.adapters(file),

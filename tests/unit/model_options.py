@@ -15,5 +15,5 @@ class Options:
     model_threads: int | None = 1
     model_kv_tokens: int | None = None
     model_kv_type: Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"] = "auto"
-    model_kv_unified: bool = False
+    model_kv_unified: Literal["auto", "on", "off"] = "auto"
     model_flash_attention: Literal["auto", "on", "off"] = "auto"

@@ -81,8 +81,8 @@ def test_everything_is_in_the_json(toml: Path) -> None:
 
 
 @pytest.mark.parametrize(("settings", "cells", "block"), [
-    ({"model_kv_unified": True}, 3072, 64), ({"model_kv_tokens": 600}, 3 * 256, 64),
-    ({"model_kv_tokens": 600, "model_kv_unified": True}, 768, 64), ({"model_slots": 1}, 1024, 64),
+    ({"model_kv_unified": "on"}, 3072, 64), ({"model_kv_tokens": 600}, 3 * 256, 64),
+    ({"model_kv_tokens": 600, "model_kv_unified": "on"}, 768, 64), ({"model_slots": 1}, 1024, 64),
 ])  # fmt: skip
 def test_the_cache_is_what_llama_cpp_reserves(toml: Path, settings: dict[str, Any], cells: int, block: int) -> None:
     options = Options(models_file=toml, model_context_tokens=1000, **settings)

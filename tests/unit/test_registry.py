@@ -131,7 +131,7 @@ def test_the_machine_goes_before_the_file(tmp_path: Path) -> None:
     assert (as_written.sequence_tokens, as_written.slots, as_written.kv_tokens) == (4096, 32, None)
     assert as_written.flash_attention is None and as_written.adapters == {"uc1": tmp_path / "lora" / "uc1.gguf"}
     options = Options(
-        model_context_tokens=1024, model_slots=3, model_kv_tokens=2048, model_kv_type="q8_0", model_kv_unified=True,
+        model_context_tokens=1024, model_slots=3, model_kv_tokens=2048, model_kv_type="q8_0", model_kv_unified="on",
         model_flash_attention="on", model_threads=5, model_gpu_layers=-1,
     )  # fmt: skip
     chosen = memory_of(known, large, options)
@@ -144,7 +144,7 @@ def test_the_machine_goes_before_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [
     Options(model_kv_type="q8_0"), Options(model_kv_type="q4_0", model_flash_attention="on"),
-    Options(model_flash_attention="off"), Options(model_kv_unified=True, model_kv_tokens=1024),
+    Options(model_flash_attention="off"), Options(model_kv_unified="on", model_kv_tokens=1024),
 ])  # fmt: skip
 def test_every_kind_of_cache_generates(tmp_path: Path, options: Options) -> None:
     shutil.copy(ROOT / "weights" / "hyojun-uc1.gguf", tmp_path / "x.gguf")
