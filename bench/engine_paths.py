@@ -6,9 +6,10 @@ greedy. What is timed is everything from there to the tokens: serializing the gr
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import llama_cpp
 import llguidance
@@ -28,6 +29,16 @@ BACKEND = "llguidance"
 
 _KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2}  # enum ggml_type in ggml.h
 _NEVER = 1_000_000
+
+
+_T = TypeVar("_T")
+
+
+def _apart(work: Callable[[], _T]) -> _T:
+    """`work` in a thread that ends with it, and with the thread its OpenMP team: two teams with more threads than there are
+    cores slow each other down, though only one of them works."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,7 @@ class OutlinesGenerator:
         self._max_tokens = max_tokens
 
     def run(self, work: Sequence[Work]) -> Round:
-        return self._llama.run(work, self._write)
+        return _apart(lambda: self._llama.run(work, self._write))
 
     def _write(self, task: Task) -> None:
         generator = outlines.Generator(self._model, CFG(task.lark), backend=BACKEND)
@@ -188,7 +199,7 @@ class OutlinesProcessor:
         self._max_tokens = max_tokens
 
     def run(self, work: Sequence[Work]) -> Round:
-        return self._llama.run(work, self._write)
+        return _apart(lambda: self._llama.run(work, self._write))
 
     def _write(self, task: Task) -> None:
         processor = self._backend.get_cfg_logits_processor(task.lark)
@@ -202,7 +213,7 @@ class OutlinesProcessor:
     def latency(self, task: Task, before_choice: int) -> tuple[float, float, float]:
         """Seconds until the first token, until the one that ends behind `before_choice` characters, until the end."""
         started = time.perf_counter()
-        self._write(task)
+        _apart(lambda: self._write(task))
         ended = time.perf_counter() - started
         times = [at - started for at in self._llama.times]
         text = b""

@@ -36,6 +36,13 @@ log = logging.getLogger(__name__)
 
 _WIDE_VOCABULARY = 20_000
 """From this vocabulary on, masks of several sequences are computed in parallel: below, handing them out costs more."""
+_IDLE_SECONDS = 0.05
+"""The thread ends when it had nothing to do for so long. With it go the threads of its OpenMP team: as long as a process has
+more of these than cores (two models, each with its own team), every team sleeps at each of its many barriers and
+decodes several times slower."""
+_LIMITS = llguidance.LLParserLimits(precompute_large_lexemes=False, verbose_errors=False)
+"""Every grammar is used once: running its expressions over a whole large vocabulary beforehand costs more than it saves.
+Verbose errors quote the grammar, and so the note."""
 _GROWTH = 64
 """Tokens that each sequence may still write before the cache is full, when one more is let in."""
 
@@ -84,7 +91,7 @@ class _Slot:
 class Engine:
     """Generations on one `LlamaContext`, as many at a time as it has slots. Thread-safe.
 
-    The context belongs to the engine's thread from the first `submit` on.
+    The context belongs to the engine's thread, which lives as long as there is something to do.
     """
 
     def __init__(self, context: LlamaContext, slots: int) -> None:
@@ -107,7 +114,7 @@ class Engine:
 
     def matcher(self, grammar: str) -> LLMatcher:
         """A matcher at its beginning. Raises InvalidInput for a grammar that llguidance cannot enforce."""
-        matcher = LLMatcher(self.tokenizer, grammar)
+        matcher = LLMatcher(self.tokenizer, grammar, limits=_LIMITS)
         if matcher.is_error():
             raise InvalidInput("llguidance refuses the grammar")
         return matcher
@@ -153,8 +160,9 @@ class Engine:
         with self._wake:
             self._closing = True
             self._wake.notify()
-        if self._thread is not None:
-            self._thread.join()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     # -- the thread -------------------------------------------------------------------------------------------
 
@@ -167,14 +175,18 @@ class Engine:
             except Exception as error:  # a fault of ours must not leave callers waiting for ever
                 log.exception("engine step failed")
                 self._fail_running(ModelOutputError(f"the engine failed: {type(error).__name__}"))
-        for sequence in [*self._running(), *self._waiting]:
-            self._leave(sequence, Unavailable("the engine is closed"))
+        if self._closing:  # else another thread may have begun by now
+            for sequence in [*self._running(), *self._waiting]:
+                self._leave(sequence, Unavailable("the engine is closed"))
 
     def _take_in(self) -> bool:
-        """Waits until there is something to do; False when the engine is to end."""
+        """Waits until there is something to do; False when the thread is to end."""
         with self._wake:
-            while not (self._closing or self._arrived or self._waiting or self._running()):
-                self._wake.wait()
+            if not (self._closing or self._arrived or self._waiting or self._running()):
+                self._wake.wait(_IDLE_SECONDS)
+                if not (self._closing or self._arrived):
+                    self._thread = None
+                    return False
             self._waiting.extend(self._arrived)
             self._metrics.requests += len(self._arrived)
             self._metrics.forced_tokens += sum(sequence.forced for sequence in self._arrived)
