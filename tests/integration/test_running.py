@@ -115,7 +115,7 @@ def test_one_message_brings_as_many_jobs_to_the_model_as_it_has_slots(fresh_data
 def test_never_more_jobs_than_slots(fresh_database: Database) -> None:
     ids, watched = submit(fresh_database, 9), Watched(0.05)
     assert work(fresh_database, ids[0], watched, slots=3) == 9
-    assert max(watched.together.values()) == 3
+    assert max(watched.together.values()) <= 3
 
 
 def test_each_job_is_completed_when_it_is_ready(fresh_database: Database) -> None:
@@ -258,7 +258,8 @@ def test_a_job_whose_worker_was_lost_runs_alone_and_first(fresh_database: Databa
     names = [external_id(fresh_database, job_id) for job_id in ids]
     assert order[:2] == names[4:6]
     assert [watched.together[name] for name in names[4:6]] == [1, 1]
-    assert max(watched.together.values()) == SLOTS
+    # The others share the slots; how many of them meet is a matter of the machine's speed.
+    assert 1 < max(watched.together.values()) <= SLOTS
     assert [job(fresh_database, job_id).attempts for job_id in ids] == [1, 1, 1, 1, 2, 2, 1, 1]
 
 
