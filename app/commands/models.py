@@ -27,7 +27,8 @@ def list_models(context: typer.Context, as_json: _Json = False) -> None:
         return
     settings = read_settings()
     quiet(settings)
-    from app.generation.inspection import describe, gpus, room
+    from app.generation.context import gpus
+    from app.generation.inspection import describe, room
     from app.generation.registry import configured
 
     registry = configured(settings)
@@ -49,7 +50,8 @@ def check(
     """
     settings = read_settings()
     quiet(settings)
-    from app.generation.inspection import describe, gpus, room, try_out
+    from app.generation.context import gpus
+    from app.generation.inspection import describe, room, try_out
     from app.generation.registry import Models, configured
     from app.report import console
 

@@ -31,6 +31,7 @@ from app.errors import HyojunError, InvalidInput, ModelOutputError, TooLong, Una
 from app.generation.context import LlamaContext, NoCells, Part
 from app.generation.request import Generated, Metrics, Pending, Request
 from app.generation.sampling import choose
+from app.generation.structured import matcher
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,6 @@ _IDLE_SECONDS = 0.05
 """The thread ends when it had nothing to do for so long. With it go the threads of its OpenMP team: as long as a process has
 more of these than cores (two models, each with its own team), every team sleeps at each of its many barriers and
 decodes several times slower."""
-_LIMITS = llguidance.LLParserLimits(precompute_large_lexemes=False, verbose_errors=False)
-"""Every grammar is used once: running its expressions over a whole large vocabulary beforehand costs more than it saves.
-Verbose errors quote the grammar, and so the note."""
 _GROWTH = 64
 """Tokens that each sequence may still write before the cache is full, when one more is let in."""
 
@@ -97,9 +95,9 @@ class Engine:
     def __init__(self, context: LlamaContext, slots: int) -> None:
         self._context = context
         # The only tokenizer: building it takes seconds for a large vocabulary.
-        self.tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
-        self._masks = llguidance.numpy.allocate_token_bitmask(slots, self.tokenizer.vocab_size)
-        self._executor = llguidance.LLExecutor() if self.tokenizer.vocab_size >= _WIDE_VOCABULARY and slots > 1 else None
+        self._tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
+        self._masks = llguidance.numpy.allocate_token_bitmask(slots, self._tokenizer.vocab_size)
+        self._executor = llguidance.LLExecutor() if self._tokenizer.vocab_size >= _WIDE_VOCABULARY and slots > 1 else None
         self._slots = [_Slot(number) for number in range(slots)]
         self._waiting: deque[_Sequence] = deque()
         self._turn: str | None = None
@@ -112,13 +110,6 @@ class Engine:
 
     # -- callers ----------------------------------------------------------------------------------------------
 
-    def matcher(self, grammar: str) -> LLMatcher:
-        """A matcher at its beginning. Raises InvalidInput for a grammar that llguidance cannot enforce."""
-        matcher = LLMatcher(self.tokenizer, grammar, limits=_LIMITS)
-        if matcher.is_error():
-            raise InvalidInput("llguidance refuses the grammar")
-        return matcher
-
     def submit(self, request: Request) -> Pending:
         """Queues a generation.
 
@@ -130,9 +121,13 @@ class Engine:
             raise InvalidInput("the prompt is empty")
         if request.adapter is not None and request.adapter not in self._context.adapters:
             raise InvalidInput(f"adapter {request.adapter} is not loaded")
-        matcher = self.matcher(request.grammar) if request.grammar is not None else None
         sequence = _Sequence(
-            request, Pending(), matcher, submitted, list(request.prompt), np.random.default_rng(request.seed)
+            request,
+            Pending(),
+            matcher(self._tokenizer, request.grammar) if request.grammar is not None else None,
+            submitted,
+            list(request.prompt),
+            np.random.default_rng(request.seed),
         )
         self._follow(sequence)
         if len(sequence.tokens) >= self._context.sequence_tokens:
@@ -168,6 +163,10 @@ class Engine:
 
     def _run(self) -> None:
         while self._take_in():
+            if self._closing:
+                for sequence in [*self._running(), *self._waiting]:
+                    self._leave(sequence, Unavailable("the engine is closed"))
+                return
             try:
                 self._step()
             except HyojunError as error:
@@ -175,12 +174,10 @@ class Engine:
             except Exception as error:  # a fault of ours must not leave callers waiting for ever
                 log.exception("engine step failed")
                 self._fail_running(ModelOutputError(f"the engine failed: {type(error).__name__}"))
-        if self._closing:  # else another thread may have begun by now
-            for sequence in [*self._running(), *self._waiting]:
-                self._leave(sequence, Unavailable("the engine is closed"))
 
     def _take_in(self) -> bool:
-        """Waits until there is something to do; False when the thread is to end."""
+        """Waits until there is something to do, the closing included. False: nothing came, and the thread is to end; from
+        then on another one may be at work."""
         with self._wake:
             if not (self._closing or self._arrived or self._waiting or self._running()):
                 self._wake.wait(_IDLE_SECONDS)
@@ -191,7 +188,7 @@ class Engine:
             self._metrics.requests += len(self._arrived)
             self._metrics.forced_tokens += sum(sequence.forced for sequence in self._arrived)
             self._arrived.clear()
-            return not self._closing
+            return True
 
     def _step(self) -> None:
         self._drop_late()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import llama_cpp
 import numpy as np
+from llama_cpp._ggml import libggml
 from numpy.typing import NDArray
 
 from app.errors import InvalidInput, ModelOutputError, Unavailable
@@ -23,6 +24,7 @@ _QUANTIZED = frozenset({"q8_0", "q4_0"})
 _FLASH = {None: -1, False: 0, True: 1}  # enum llama_flash_attn_type in llama.h
 _ALL_LAYERS = 1_000_000
 _UBATCH = 512
+_GPU = 1  # enum ggml_backend_dev_type in ggml-backend.h
 _NO_CELLS = 1  # llama_decode: "could not find a KV slot for the batch" (llama.h)
 
 
@@ -290,6 +292,27 @@ class _Batch:
             at = end
         self.struct.n_tokens = at
         return places
+
+
+def gpus() -> dict[str, int]:
+    """Free bytes of each GPU that llama.cpp was built for and finds."""
+    llama_cpp.llama_backend_init()
+    size_p = ctypes.POINTER(ctypes.c_size_t)
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    libggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    libggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+    libggml.ggml_backend_dev_name.restype = ctypes.c_char_p
+    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size_p, size_p]
+    found: dict[str, int] = {}
+    for number in range(libggml.ggml_backend_dev_count()):
+        device = libggml.ggml_backend_dev_get(number)
+        if libggml.ggml_backend_dev_type(device) == _GPU:
+            free, total = ctypes.c_size_t(), ctypes.c_size_t()
+            libggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            found[libggml.ggml_backend_dev_name(device).decode()] = free.value
+    return found
 
 
 @functools.cache

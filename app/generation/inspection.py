@@ -1,6 +1,5 @@
 """What is configured, read from the files' headers (`describe`), and whether it works, by trying it (`try_out`)."""
 
-import ctypes
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import llama_cpp
 import llguidance
-from llama_cpp._ggml import libggml
 
 from app.errors import HyojunError, ModelOutputError
 from app.generation import form, modelfile, registry
@@ -21,7 +19,6 @@ from app.generation.registry import Entry, Fingerprints, ModelOptions, Models, R
 
 _BLOCK_BYTES = {"f32": 4 * 32, "f16": 2 * 32, "bf16": 2 * 32, "q8_0": 34, "q4_0": 18}  # 32 numbers, with their scale: ggml-common.h
 _CELLS = 256  # llama.cpp rounds the room of each sequence up to a multiple (llama_context::llama_context)
-_GPU = 1  # enum ggml_backend_dev_type in ggml-backend.h
 _SAMPLE = "高血圧症\nHbA1c 7.2%"
 _GRAMMAR = str(llguidance.grammar_from("lark", 'start: "yes" | "no"'))
 
@@ -157,8 +154,8 @@ def _kv_bytes(file: ModelFile, memory: Memory) -> int | None:
 
 
 def room(found: Sequence[Description], options: ModelOptions, devices: Mapping[str, int]) -> list[Room]:
-    """What opening all of `found` takes, each file once; on the GPUs as far as its layers go there. `devices`: as `gpus`
-    gives them."""
+    """What opening all of `found` takes, each file once; on the GPUs as far as its layers go there. `devices`: as
+    `context.gpus` gives them."""
     files = {one.file: one for one in found if one.problem is None}
     host = gpu = 0
     for one in files.values():
@@ -189,27 +186,6 @@ def free_bytes() -> int:
         cached = next(int(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
         free = min(free, limit - used + cached)
     return free
-
-
-def gpus() -> dict[str, int]:
-    """Free bytes of each GPU that llama.cpp was built for and finds. """
-    llama_cpp.llama_backend_init()
-    size_p = ctypes.POINTER(ctypes.c_size_t)
-    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    libggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    libggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
-    libggml.ggml_backend_dev_name.restype = ctypes.c_char_p
-    libggml.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, size_p, size_p]
-    found: dict[str, int] = {}
-    for number in range(libggml.ggml_backend_dev_count()):
-        device = libggml.ggml_backend_dev_get(number)
-        if libggml.ggml_backend_dev_type(device) == _GPU:
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            libggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            found[libggml.ggml_backend_dev_name(device).decode()] = free.value
-    return found
 
 
 def try_out(models: Models, names: tuple[str, ...]) -> Iterator[Trial]:

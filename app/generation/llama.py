@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import llguidance
 from outlines.models.base import Model, ModelTypeAdapter
 from outlines.types import CFG
 
@@ -17,6 +16,7 @@ from app.generation.batching import Engine
 from app.generation.chat import ChatTemplate, Message, Prompt
 from app.generation.context import LlamaContext, Memory
 from app.generation.request import Generated, Metrics, Pending, Request
+from app.generation.structured import lark_grammar, lark_source
 
 
 class GrammarAdapter(ModelTypeAdapter):
@@ -28,9 +28,7 @@ class GrammarAdapter(ModelTypeAdapter):
         raise TypeError("a prompt is a string or a list of token ids")
 
     def format_output_type(self, output_type: Any = None) -> str:
-        if not isinstance(output_type, CFG):
-            raise TypeError("output_type must be an outlines.types.CFG")
-        return str(llguidance.grammar_from("lark", output_type.definition))
+        return lark_grammar(lark_source(output_type))
 
 
 class LlamaCpp(Model):

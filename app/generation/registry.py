@@ -197,7 +197,8 @@ class _Table:
 # -- the machine ----------------------------------------------------------------------------------------------------
 
 
-_SWITCH = {"auto": None, "on": True, "off": False}
+SWITCH = {"auto": None, "on": True, "off": False}
+"""How a person says what `Memory` may leave to the engine."""
 
 
 class ModelOptions(Protocol):
@@ -237,20 +238,21 @@ def memory_of(registry: Registry, file: Path, options: ModelOptions) -> "Memory"
     """
     from app.generation.context import Memory
 
-    if options.model_kv_type in ("q8_0", "q4_0") and options.model_flash_attention == "off":
-        raise InvalidInput(f"MODEL_KV_TYPE={options.model_kv_type} needs flash attention: MODEL_FLASH_ATTENTION=auto or on")
     entry = next(entry for entry in registry.entries.values() if entry.file == file)
-    return Memory(
+    memory = Memory(
         sequence_tokens=options.model_context_tokens or entry.context_tokens,
         slots=options.model_slots or entry.slots,
         kv_tokens=options.model_kv_tokens,
-        unified=_SWITCH[options.model_kv_unified],
+        unified=SWITCH[options.model_kv_unified],
         kv_type=None if options.model_kv_type == "auto" else options.model_kv_type,
-        flash_attention=_SWITCH[options.model_flash_attention],
+        flash_attention=SWITCH[options.model_flash_attention],
         threads=options.model_threads or min(8, len(os.sched_getaffinity(0))),
         gpu_layers=options.model_gpu_layers,
         adapters=registry.adapters(file),
     )
+    if memory.quantized and memory.flash_attention is False:
+        raise InvalidInput(f"MODEL_KV_TYPE={options.model_kv_type} needs flash attention: MODEL_FLASH_ATTENTION=auto or on")
+    return memory
 
 
 class Models:

@@ -40,6 +40,7 @@ from app.generation.chat import Message
 from app.generation.circuit import Circuit
 from app.generation.endpoint import STRANGE, Address, Call, Endpoint, Failed, ServerKind, refusal
 from app.generation.request import Generated
+from app.generation.structured import byte_tokenizer, lark_grammar, lark_source, matcher
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,7 @@ class LarkAdapter(VLLMTypeAdapter):
     def format_output_type(self, output_type: Any = None) -> dict[str, Any]:
         if output_type is None:
             return {}
-        if not isinstance(output_type, CFG):
-            raise TypeError("output_type must be an outlines.types.CFG")
-        return {"grammar": output_type.definition}
+        return {"grammar": lark_source(output_type)}
 
 
 class RemoteModel(Model):
@@ -84,8 +83,6 @@ class RemoteModel(Model):
         self.type_adapter: ModelTypeAdapter = VLLMTypeAdapter() if endpoint.kind == "vllm" else LarkAdapter()
         self._address = Address.of(endpoint)
         self._circuit = Circuit("the model server", endpoint.circuit_failures, endpoint.circuit_pause_seconds)
-        # Enough to check grammars: they speak of bytes, whatever tokens the server writes them with.
-        self._tokenizer = llguidance.LLTokenizer("byte")
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._calls: set[Call] = set()
@@ -181,7 +178,7 @@ class RemoteModel(Model):
         key = str(uuid.uuid4())  # one for all tries, so that a server that remembers does the work once
         handed_out = False
         for attempt in range(1, self.endpoint.tries + 1):
-            answer = _Answer(self._matcher(grammar), started)
+            answer = _Answer(matcher(byte_tokenizer(), grammar) if grammar is not None else None, started)
             if time.monotonic() >= deadline:
                 raise Unavailable(f"the model took longer than {limit:g} s")
             try:
@@ -226,14 +223,6 @@ class RemoteModel(Model):
         # Half as long as with escapes. A lone surrogate is no character that a server could be sent.
         return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
-    def _matcher(self, grammar: str | None) -> llguidance.LLMatcher | None:
-        if grammar is None:
-            return None
-        matcher = llguidance.LLMatcher(self._tokenizer, grammar)
-        if matcher.is_error():
-            raise InvalidInput("llguidance refuses the grammar")
-        return matcher
-
     def _try(self, body: bytes, key: str, deadline: float, limit: float, answer: "_Answer") -> Generator[str, None, None]:
         """One request. Raises Failed, and the errors of `write_chat`."""
         probe = self._circuit.enter()
@@ -275,11 +264,7 @@ class RemoteModel(Model):
 
 
 def _definition(output_type: Any) -> str | None:
-    if output_type is None:
-        return None
-    if not isinstance(output_type, CFG):
-        raise TypeError("output_type must be an outlines.types.CFG")
-    return str(llguidance.grammar_from("lark", output_type.definition))
+    return None if output_type is None else lark_grammar(lark_source(output_type))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Answers of a given shape: a JSON Schema, or a grammar of the caller's own, as what the engine enforces.
+"""Answers of a given shape: a JSON Schema, or a grammar of the caller's own, as what the engine enforces; and the matcher
+that enforces it, here and on what a server sent.
 
 What llguidance cannot enforce is refused, never ignored. Its reasons quote what they complain about, so they are told in
 words of ours.
@@ -11,8 +12,13 @@ from typing import Any
 
 import llguidance
 from llguidance import LLMatcher
+from outlines.types import CFG
 
 from app.errors import InvalidInput
+
+_LIMITS = llguidance.LLParserLimits(precompute_large_lexemes=False, verbose_errors=False)
+"""Every grammar is used once: running its expressions over a whole large vocabulary beforehand costs more than it saves.
+Verbose errors quote the grammar, and so the note."""
 
 # One way to write a value: free white space lets a model write nothing else for ever.
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -48,7 +54,7 @@ def json_schema_grammar(schema: dict[str, Any]) -> str:
         schema = _closed(schema)
     try:
         grammar = str(LLMatcher.grammar_from_json_schema(schema, overrides=_COMPACT))
-        reason = LLMatcher.validate_grammar(grammar, _byte_tokenizer())
+        reason = LLMatcher.validate_grammar(grammar, byte_tokenizer())
     except (ValueError, TypeError):
         raise InvalidInput("the JSON Schema cannot be read") from None
     if reason:
@@ -61,8 +67,27 @@ def lark_grammar(source: str) -> str:
     return str(llguidance.grammar_from("lark", source))
 
 
+def lark_source(output_type: Any) -> str:
+    """The Lark source that Outlines' only output type here holds. Raises TypeError for any other."""
+    if not isinstance(output_type, CFG):
+        raise TypeError("output_type must be an outlines.types.CFG")
+    return str(output_type.definition)
+
+
+def matcher(tokenizer: Any, grammar: str) -> LLMatcher:
+    """A matcher of `grammar` (serialized, or Lark source) at its beginning.
+
+    Raises: InvalidInput for a grammar that llguidance cannot enforce.
+    """
+    made = LLMatcher(tokenizer, grammar, limits=_LIMITS)
+    if made.is_error():
+        raise InvalidInput("llguidance refuses the grammar")
+    return made
+
+
 @functools.cache
-def _byte_tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """Enough to check a grammar or a text: grammars speak of bytes, whatever tokens a model writes them with."""
     return llguidance.LLTokenizer("byte")
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.errors import HyojunError
 from app.generation import inspection
+from app.generation.context import gpus
 from app.generation.registry import Models, configured, fingerprints, load_registry, prompt_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,7 +179,7 @@ def test_what_does_not_fit_the_memory_is_not_opened(toml: Path) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_said(toml: Path) -> None:
-    if inspection.gpus():
+    if gpus():
         pytest.skip("this engine has a GPU")
     checked = run("check", "base", models_file=toml, model_gpu_layers=-1)
     assert checked.exit_code == 1 and "the engine finds no GPU" in checked.stderr
