@@ -27,6 +27,7 @@ from typing import Any
 from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
 from app.generation.reader import NoteReader
+from app.generation.registry import SWITCH
 from app.intake import read_notes
 from app.terminology.entries import starter_entries, starter_version
 from app.terminology.matching import Lexicon
@@ -71,7 +72,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     own = "auto: the engine's and the baselines' own defaults"
     add("--kv-type", choices=("auto", "f32", "f16", "bf16", "q8_0", "q4_0"), default="auto", help=own)
     add("--flash-attention", choices=("auto", "on", "off"), default="auto", help=own)
-    add("--unified", action="store_true", help="one KV cache for all sequences")
+    add("--unified", choices=SWITCH, default="auto", help="one KV cache for all sequences; auto: the engine's own default")
     add("--context", type=int, help="tokens of one sequence; the file's own length, at most 4096")
     add("--repeat", type=int, default=5)
     add("--max-tokens", type=int, help="cuts every output; 200 with random weights")
@@ -130,11 +131,10 @@ class Bench:
 
     def memory(self, slots: int) -> Memory:
         args = self.args
-        flash = {"auto": None, "on": True, "off": False}[args.flash_attention]
         return Memory(
-            sequence_tokens=self.context, slots=slots, unified=args.unified,
+            sequence_tokens=self.context, slots=slots, unified=SWITCH[args.unified],
             kv_type=None if args.kv_type == "auto" else args.kv_type,
-            flash_attention=flash, threads=args.threads, gpu_layers=args.gpu_layers,
+            flash_attention=SWITCH[args.flash_attention], threads=args.threads, gpu_layers=args.gpu_layers,
         )  # fmt: skip
 
     def run(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class Bench:
                 "file": self.path.name, "file_bytes": self.path.stat().st_size, "context": self.context,
                 "threads": self.args.threads, "gpu_layers": self.args.gpu_layers, "kv_type": self.memory(1).cache_type,
                 "baselines_kv_type": "f16" if self.args.kv_type == "auto" else self.args.kv_type,
-                "flash_attention": self.args.flash_attention, "unified": self.args.unified, "repeat": self.args.repeat,
+                "flash_attention": self.args.flash_attention, "unified": self.memory(1).shared_room, "repeat": self.args.repeat,
                 "max_tokens": self.max_tokens, "backend": BACKEND, "in_turn": self.in_turn,
                 "vocabulary": self.vocabulary,
             },

@@ -101,7 +101,7 @@ class LlamaServer:
             "-np", str(memory.slots), "-c", str(memory.slots * memory.sequence_tokens),
             "-t", str(memory.threads), "-tb", str(memory.threads), "-ngl", str(layers),
             "--no-webui", "--cache-ram", "0",  # which would copy the cache of every note that ends
-            "-kvu" if memory.unified else "-no-kvu",
+            "-kvu" if memory.shared_room else "-no-kvu",
         ]  # fmt: skip
         if memory.kv_type is not None:
             command += ["-ctk", memory.kv_type, "-ctv", memory.kv_type]
