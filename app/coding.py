@@ -27,8 +27,9 @@ MARGIN = 0.1
 
 @dataclass(frozen=True)
 class Coded:
-    """A name with what the tables say of it. `entry`: the concept that it is, where it is one (results need its kind of
-    value). `assertion`: what a remark inside a disease name says (肺炎の疑い)."""
+    """A name with what the tables say of it. `display`: without a code, a name that a table knows as another one is
+    shown with it: PSL（プレドニゾロン）. `entry`: the concept that it is, where it is one (results need its kind of value).
+    `assertion`: what a remark inside a disease name says (肺炎の疑い)."""
 
     display: str
     codings: tuple[Coding, ...] = ()
@@ -73,8 +74,18 @@ def _own(kind: Kind, written: str, lexicon: Lexicon) -> _Own:
     return _Own(local, (target,), lexicon.find(target.system, target.code))
 
 
+def _shown(written: str, meant: str) -> str:
+    """The written name, with what the table calls it behind it where that says more."""
+    return written if not meant or variant_key(meant) in variant_key(written) else f"{written}（{meant}）"
+
+
+# ２．肝硬変, #3.便秘症: a number that counts the diseases; in 1.5型糖尿病 it belongs to the name.
+_COUNTED = re.compile(r"^[#＃]?\s*(?:\d{1,2}\s*[.．)）、]|[①-⑳])\s*(?=[^\d\s])")
+
+
 def disease(written: str, lexicon: Lexicon, min_score: float = MIN_SCORE) -> Coded:
     """Source of the composition of names: see `app.terminology.diseases`."""
+    written = _COUNTED.sub("", written)
     own = _own(Kind.CONDITION, written, lexicon)
     if own.target:
         return Coded(written, own.target, entry=own.entry)
@@ -121,8 +132,10 @@ def test(kind: Kind, written: str, lexicon: Lexicon, min_score: float = MIN_SCOR
     if entry is None:
         nearest, candidates = _nearest(kind, written, lexicon, min_score)
         entry = nearest if specimen is None and written not in _BY_CASE else None
-    display = entry.display if entry and kind is Kind.INFECTION else written
-    return Coded(display, entry.codings if entry else (), candidates, own.local, entry=entry)
+    if entry is None:
+        return Coded(written, (), candidates, own.local)
+    display = entry.display if kind is Kind.INFECTION else written if entry.packed_codings else _shown(written, entry.display)
+    return Coded(display, entry.codings, candidates, own.local, entry=entry)
 
 
 def drug(written: str, lexicon: Lexicon) -> Coded:
@@ -132,7 +145,7 @@ def drug(written: str, lexicon: Lexicon) -> Coded:
         return Coded(written, own.target)
     read = lexicon.drugs.read(written)
     candidates = read.candidates if read.codings or read.known else _spelled_like(written, lexicon)
-    return Coded(written, read.codings, candidates)
+    return Coded(written if read.codings else _shown(written, read.ingredient), read.codings, candidates)
 
 
 # Between アムロジピン and アムロジビン it is 0.57, between タキソール and タキソテール 0.55, バファリン and ワーファリン 0.5.
@@ -167,9 +180,11 @@ def allergen(written: str, lexicon: Lexicon) -> Coded:
     if entry is not None:
         codes = read if entry.fact("category") == AllergyCategory.MEDICATION else None
         candidates = codes.candidates if codes else _meanings(Kind.ALLERGY, bare, lexicon)
-        return Coded(entry.display, codes.codings if codes else (), candidates, category=_category(entry))
+        shown = entry.display if codes and codes.codings else _shown(written, entry.display)
+        return Coded(shown, codes.codings if codes else (), candidates, category=_category(entry))
     if read.known:
-        return Coded(written, read.codings, read.candidates, category=AllergyCategory.MEDICATION)
+        shown = written if read.codings else _shown(written, read.ingredient)
+        return Coded(shown, read.codings, read.candidates, category=AllergyCategory.MEDICATION)
     return Coded(written, (), lexicon.candidates(Kind.ALLERGY, bare))
 
 

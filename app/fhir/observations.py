@@ -72,6 +72,7 @@ def _when(ctx: NoteContext, record: Record) -> Json:
 def _local(ctx: NoteContext, record: Record) -> Coding:
     """The facility's own code of the item, else ours: a hash of the folded name as written, the same for every note.
 
+    Its display is the record's, where no code says what the item is; the hash stays that of the written name.
     The display has no spaces, full-width ASCII or half-width katakana (JP-CLINS, ObsLabResult notes).
     """
     own = record.local
@@ -82,7 +83,8 @@ def _local(ctx: NoteContext, record: Record) -> Coding:
         ctx.issue(Severity.WARNING, IssueType.CODE_INVALID, what, record.statement)
     name = "".join(plain(record.statement.name.quote).split())
     digest = hashlib.sha256(fold(name).encode()).hexdigest()[:16]
-    return Coding(system=codes.LOCAL_LAB, code=f"HYJ-{digest}", display=name)
+    shown = name if record.codings else "".join(plain(record.display).split())
+    return Coding(system=codes.LOCAL_LAB, code=f"HYJ-{digest}", display=shown)
 
 
 def _result(ctx: NoteContext, record: Record, name: str) -> Json:

@@ -10,7 +10,7 @@ Offsets are code points of the line, half-open, from 0.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 # Thousands commas only in groups of three, so that "1,2" stays two numbers; dots may repeat (R8.3.4 is one date).
 _NUMBER = r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)*"
@@ -45,11 +45,18 @@ def _fold_char(char: str) -> str:
     return {"\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u00b5": "\u03bc"}.get(char, char)
 
 
-def chunks(line: str, mentions: Iterable[tuple[int, int]] = ()) -> list[tuple[int, int]]:
+def chunks(line: str, mentions: Sequence[tuple[int, int]] = ()) -> list[tuple[int, int]]:
     """Chunks of `line` as (start, end), covering it in order. `mentions`: spans, not overlapping, in order;
-    one that would divide a number or a word is widened to its end."""
+    one that would divide a number or a word is widened to its end, unless a number counts it (the 3. of 3.2型糖尿病)."""
     found: list[tuple[int, int]] = []
     inside = {at: m.span() for m in _UNDIVIDED.finditer(line) for at in range(m.start() + 1, m.end())}
+    for start, end in mentions:
+        if line[start - 1 : start] == "." and start in inside and end > inside[start][1]:
+            # The mention goes on behind the number, so its digits are its own and not decimals.
+            begin, stop = inside[start]
+            inside |= dict.fromkeys(range(begin + 1, start - 1), (begin, start - 1))
+            inside |= dict.fromkeys(range(start + 1, stop), (start, stop))
+            del inside[start], inside[start - 1]
     spans = [(inside.get(start, (start,))[0], inside.get(end, (end,))[-1]) for start, end in mentions]
     spans.append((len(line) + 1, len(line) + 1))
     at = index = 0

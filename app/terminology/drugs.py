@@ -9,7 +9,7 @@ characters and ZZZ.
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from app.terminology.entries import STARTER_TABLE, Entry
@@ -78,12 +78,14 @@ class DrugName:
 class Drug:
     """What the tables know of a written drug: `codings` of the one product or general name, else `candidates`.
 
-    `known`: a table has the name, as a product, brand or ingredient.
+    `known`: a table has the name, as a product, brand or ingredient. `ingredient`: the one that the name stands for; ""
+    where no table says it.
     """
 
     codings: tuple[Coding, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     known: bool = False
+    ingredient: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ class _Product:
     entry: Entry
     full: frozenset[tuple[Decimal, str]]
     """Its strengths by the table, beside those of its name."""
+
+
+# Salts that charts write by the symbol of the metal (クエン酸第一鉄Na錠); K of ビタミンK is none, so a name is read so only
+# where no table has it as it stands.
+_METALS = {"Na": "ナトリウム", "K": "カリウム", "Ca": "カルシウム", "Mg": "マグネシウム"}
+_METAL = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(_METALS)})(?![A-Za-z])")
 
 
 def parse_drug(written: str) -> DrugName:
@@ -156,9 +164,23 @@ class DrugTable:
         A product whose printed name has a maker fits only when the maker is written: without one the name is that of
         any maker's product, and then the code of the general name, where such a table is loaded, says just that.
         """
-        name = parse_drug(written)
+        name = self._parse(written)
         if not name.stem:
             return Drug()
+        drug = self._drug(name.stem)
+        return replace(self._read(written, name), ingredient=drug.fact("ingredient") if drug else "")
+
+    def _parse(self, written: str) -> DrugName:
+        name = parse_drug(written)
+        if self._has(name.stem) or not _METAL.search(unicodedata.normalize("NFKC", written)):
+            return name
+        spelled = parse_drug(_METAL.sub(lambda found: _METALS[found[0]], unicodedata.normalize("NFKC", written)))
+        return spelled if self._has(spelled.stem) else name
+
+    def _has(self, stem: str) -> bool:
+        return stem in self._products or stem in self._general or self._drug(stem) is not None
+
+    def _read(self, written: str, name: DrugName) -> Drug:
         ingredient = self._ingredient(name.stem)
         same = self._products.get(name.stem, [])
         fitting = [product for product in same if _fits(name, product)]
@@ -190,7 +212,7 @@ class DrugTable:
     def products(self, written: str) -> list[str]:
         """The displays of all products that the name may mean: those of that name, else those whose names begin with the
         brand (ノボラピッド注フレックスペン), else those of the ingredient. Empty for an unknown name."""
-        stem = parse_drug(written).stem
+        stem = self._parse(written).stem
         if not stem:
             return []
         found = self._products.get(stem, [])
@@ -204,12 +226,12 @@ class DrugTable:
     def allergen(self, written: str) -> Drug:
         """The JFAGY code of a drug as an allergen: its product's (YCM) when the name is that of exactly one product, its
         ingredient's (GCM) when all products of the name share nine characters; else candidates."""
-        name = parse_drug(written)
+        name = self._parse(written)
         read = self.read(written)
         if read.codings and read.codings[0].system == systems.YJ:
             coding = read.codings[0]
             product = Coding(system=systems.JFAGY_PRODUCT, code=f"YCM{coding.code}", display=coding.display, version=coding.version)
-            return Drug((product,), known=True)
+            return replace(read, codings=(product,))
         ingredient = self._ingredient(name.stem)
         named: list[_Product] = []
         if self._all_brands and self._is_brand(name.stem):
@@ -219,7 +241,7 @@ class DrugTable:
         prefixes = {product.code[:9] for product in named}
         code = f"GCM{prefixes.pop()}ZZZ" if len(prefixes) == 1 else ""
         if shown := self.ingredient_display(code):
-            return Drug((Coding(system=systems.JFAGY_INGREDIENT, code=code, display=shown),), known=True)
+            return Drug((Coding(system=systems.JFAGY_INGREDIENT, code=code, display=shown),), known=True, ingredient=read.ingredient)
         seen = [candidate for candidate in read.candidates if candidate.coding.system == systems.YJ]
         offered = tuple(
             Candidate(
@@ -229,7 +251,7 @@ class DrugTable:
             )
             for one in seen
         )
-        return Drug((), offered, read.known)
+        return replace(read, codings=(), candidates=offered)
 
     def ingredient_display(self, code: str) -> str | None:
         """【成分名】 and the ingredient of an allergen code GCM…ZZZ; None when no product has its nine characters."""

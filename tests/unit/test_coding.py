@@ -463,3 +463,31 @@ def test_a_name_of_many_modifiers_is_read_in_time(lexicon: Lexicon) -> None:
     for name in ("左右" * 25 + "架胃癌", "胃癌" + "再発の再発" * 11 + "架"):
         assert not coding.disease(name, lexicon).codings
     assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("written", ["２．肝硬変", "#3.便秘症", "①高血圧症", "4)痛風"])
+def test_a_number_that_counts_diseases_is_no_part_of_the_name(lexicon: Lexicon, written: str) -> None:
+    coded = coding.disease(expand_name(written), lexicon)
+    assert coded.codings
+    assert not re.search(r"[0-9#①]", coded.display)
+
+
+def test_a_number_inside_a_name_stays(lexicon: Lexicon) -> None:
+    assert coding.disease("1.5型糖尿病", lexicon).display == "1.5型糖尿病"
+
+
+def test_a_name_without_code_is_shown_with_what_the_table_calls_it(lexicon: Lexicon) -> None:
+    assert coding.drug("PSL", lexicon).display == "PSL（プレドニゾロン）"
+    assert coding.drug("プレドニゾロン", lexicon).display == "プレドニゾロン"
+    assert coding.test(Kind.LAB, "PCT", lexicon).display == "PCT（プロカルシトニン）"
+    assert coding.test(Kind.LAB, "HbA1c", lexicon).display == "HbA1c"
+    assert coding.allergen("抗生剤", lexicon).display == "抗生剤（抗菌薬）"
+    assert coding.allergen("名前のない薬", lexicon).display == "名前のない薬"
+
+
+def test_a_salt_may_be_written_by_its_metal(lexicon: Lexicon) -> None:
+    short, long = (lexicon.drugs.read(f"クエン酸第一鉄{metal}錠50mg") for metal in ("Na", "ナトリウム"))
+    assert short == long
+    assert short.ingredient == "クエン酸第一鉄ナトリウム"
+    assert coding.drug("クエン酸第一鉄Na錠50mg", lexicon).display == "クエン酸第一鉄Na錠50mg（クエン酸第一鉄ナトリウム）"
+    assert lexicon.drugs.read("ビタミンK1").ingredient == "フィトナジオン"

@@ -38,8 +38,9 @@ def test_chunks_cover_the_line_in_order_and_never_divide_a_number_or_a_word(
     assert all(start < end for start, end in found)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(found))
     cuts = {edge for chunk in found for edge in chunk}
+    counted = {edge for start, _ in mentions if line[start - 1 : start] == "." for edge in (start - 1, start)}
     for undivided in re.finditer(r"(?<![0-9.,])[0-9]+(?:\.[0-9]+)*(?![0-9.,])|[A-Za-z]+", line):
-        assert not cuts & set(range(undivided.start() + 1, undivided.end()))
+        assert not (cuts - counted) & set(range(undivided.start() + 1, undivided.end()))
     # A mention is whole; at most it grows to the end of a number or a word.
     for start, end in mentions:
         inside = [c for c in found if c[0] <= start and end <= c[1]]
@@ -97,3 +98,12 @@ def test_fold_widens_kana_and_narrows_letters() -> None:
     assert fold("ﾍﾟ") == "ヘ\u309c"
     assert fold("①Ⅱ㎎") == "①Ⅱ㎎"
     assert fold("−‐–µ") == "---μ"
+
+
+def test_a_number_that_counts_a_disease_is_not_its_digit() -> None:
+    line = fold("２．肝硬変　３．２型糖尿病　HbA1c 7.2%")
+    mentions = [(line.index("2型"), line.index("2型") + 5)]
+    found = [line[start:end] for start, end in chunks(line, mentions)]
+    assert "2型糖尿病" in found
+    assert "7.2" in found
+    assert chunks("2.5mg", [(2, 3)]) == [(0, 3), (3, 5)]
