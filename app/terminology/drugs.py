@@ -165,9 +165,10 @@ class DrugTable:
         any maker's product, and then the code of the general name, where such a table is loaded, says just that.
         """
         name = self._parse(written)
+        # Whole first: a stem has lost what looks like a form or a strength (五苓散, S-1, TJ-54).
+        drug = self._drug(written) or self._drug(name.stem)
         if not name.stem:
-            return Drug()
-        drug = self._drug(name.stem)
+            return Drug(known=drug is not None, ingredient=drug.fact("ingredient") if drug else "")
         return replace(self._read(written, name), ingredient=drug.fact("ingredient") if drug else "")
 
     def _parse(self, written: str) -> DrugName:

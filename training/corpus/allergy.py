@@ -8,6 +8,7 @@ import random
 import re
 
 from schemas.statement import AllergyCategory, Assertion, Field, Kind
+from training.corpus import allergy_forms, allergy_stories
 from training.corpus.core import Context, Fact, Line, Writer, problems
 from training.corpus.names import Names
 from training.corpus.phrasing import expand
@@ -369,6 +370,9 @@ def _several(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
 
 def inline(rng: random.Random, names: Names, ctx: Context) -> tuple[str, list[Fact]]:
     """One sentence or clause, ending with 。, with its facts (none for a side effect or an open question)."""
+    if rng.random() < 0.5:
+        line = allergy_stories.clause(rng, names, ctx)
+        return line.text.rstrip("。 　") + "。", line.facts
     chance = rng.random()
     if chance < 0.3:
         text, fact = _general(rng, ctx)
@@ -388,4 +392,5 @@ def inline(rng: random.Random, names: Names, ctx: Context) -> tuple[str, list[Fa
 
 WRITERS: list[tuple[float, Writer]] = [
     (3.0, _denials), (2.5, _mixed), (3.0, _listed), (3.5, _sentence), (2.0, _several), (1.0, _shared_denial), (0.8, _hay_fever), (2.0, _looks_alike), (1.0, _marked_form),
+    *allergy_stories.WRITERS, *allergy_forms.WRITERS,
 ]  # fmt: skip

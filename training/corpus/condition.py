@@ -1,14 +1,24 @@
 """Disease sections of synthetic notes: the writers and their weights.
 
-Layouts are in `condition_lists` and `condition_notes`, sentences in `condition_prose`, words in `condition_words`.
+Blocks that set diseases beside what is none are in `condition_choice` and `condition_contrast`, layouts in `condition_lists` and `condition_notes`, sentences in `condition_prose`, words in `condition_words`.
 """
 
+import random
+
+from training.corpus import condition_choice as choice
 from training.corpus import condition_lists as lists
 from training.corpus import condition_notes as notes
-from training.corpus.condition_prose import inline
-from training.corpus.core import Writer
+from training.corpus import condition_prose
+from training.corpus.core import Context, Fact, Writer
+from training.corpus.names import Names
 
 __all__ = ["WRITERS", "inline"]
+
+
+def inline(rng: random.Random, names: Names, ctx: Context) -> tuple[str, list[Fact]]:
+    """One clause or sentence that speaks of diseases or only seems to, for mixing into free text."""
+    return (choice if rng.random() < 0.42 else condition_prose).inline(rng, names, ctx)
+
 
 WRITERS: list[tuple[float, Writer]] = [
     (15, lists.problem_list),
@@ -29,4 +39,9 @@ WRITERS: list[tuple[float, Writer]] = [
     (3, lists.disease_table),
     (4, lists.shared_lists),
     (4, notes.any_frame),
+    (16, choice.sentences),
+    (6, choice.operations),
+    (8, choice.numbered),
+    (9, choice.shared_bracket),
+    (6, choice.diagnosis_of_findings),
 ]

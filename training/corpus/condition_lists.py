@@ -234,6 +234,8 @@ def problem_list(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
     for number in range(len(items)):
         shown = chr(0xFF11 + number % 9) if full_width else str(number + 1)
         marks.append(chr(0x2460 + number) if mark == "①" else mark.format(shown))
+    # A number must not run into the year or the kind that the entry begins with (#3 2001年, #2 1型糖尿病).
+    marks = [m + " " if (m[-1:].isdigit() or m[-1:] in "．.") and part[:1].isdigit() else m for m, (part, _) in zip(marks, items, strict=True)]
     if rng.random() < 0.22:
         gap = rng.choice([" ", "　", "、", "  "])
         marked = [(m + part, facts) for m, (part, facts) in zip(marks, items, strict=True)]

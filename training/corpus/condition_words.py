@@ -6,8 +6,10 @@ A frame is text with slots in braces and choices in brackets (`[で|にて]`, no
   `{P:cancer}` draws from a pool of `POOLS` or the tables, `{P:=cancer}` from the pool only; `{A*}` is a list of two to four that share the assertion.
 * `{o>}` `{<o}`: a date that dates the next or the previous disease; `{m>}` `{<m}`: the same, of the last weeks.
 * `{r>}` `{<r}`: the relative of the following `{F}` up to the next relative, or of the previous one.
+* `{graded}`: a grade, stage or score of the previous disease, in a bracket or beside it; `{stage}`: one after a blank, if any suits.
+* `{scan}` `{site}` `{lesion}` `{P:region}` are of one part of the body, `{opx}` `{P:cured}` of one operation.
 * `{X}`: the name of a disease of which nothing is said (a risk explained, a leaflet, a neighbour's illness).
-* `{d}`: a date that dates no disease; `{n:2-9}`: a number; any key of `WORDS`: one of its words, without a fact.
+* `{d}`: a date that dates no disease; `{n:2-9}`: a number; `{drug}`, `{analyte}` and any key of `WORDS`: a name or word, without a fact.
 """
 
 import random
@@ -15,8 +17,13 @@ import re
 from datetime import date, timedelta
 
 from schemas.statement import Assertion, Field, Kind
+from training.corpus.condition_grades import SCORES, STAGES
+from training.corpus.condition_regions import REGIONS, SURGERY
+from training.corpus.condition_terms import DISEASES, TERMS, words
 from training.corpus.core import Context, Fact
 from training.corpus.names import Names
+
+__all__ = ["ASSERTIONS", "POOLS", "SYMPTOMLIKE", "WORDS", "fill", "join", "pick", "placed", "spelled", "stage", "when", "words"]
 
 ASSERTIONS = {
     "P": Assertion.PRESENT,
@@ -25,11 +32,6 @@ ASSERTIONS = {
     "H": Assertion.PAST,
     "F": Assertion.FAMILY,
 }
-
-def words(text: str) -> list[str]:
-    """The words of a text that blanks keep apart."""
-    return text.split()
-
 
 POOLS: dict[str, list[str]] = {
     "chronic": words(
@@ -137,13 +139,20 @@ POOLS: dict[str, list[str]] = {
     ),
 }
 
+POOLS |= DISEASES
+POOLS["region"] = [name for _, _, _, found in REGIONS for name in found]
+POOLS["cured"] = [name for found, _ in SURGERY for name in found]
+
 # Official disease names include signs, states and tests: in prose they are no disease.
 _SIGN_ENDINGS = words(
     "痛 発熱 咳 咳嗽 浮腫 困難 めまい 眩暈 嘔気 嘔吐 下痢 便秘 倦怠感 違和感 しびれ "
     "発疹 検査 予防 希望 状態 分娩 妊娠 術後 疑い アレルギー 陽性 陰性 ワクチン 異常 "
     "不振 減少 腹水 胸水 黄疸 耳鳴 腫脹 喀血 逆子 置換後 移植後 切除後 管理中 毒作用 動悸 失神 血尿 鼻血 吐血 下血 血便 "
     "嗄声 喘鳴 不安 "
-    "肥満 疲労"
+    "肥満 疲労 "
+    "胃ろう 胃瘻 胸やけ 胸焼け しゃっくり 吃逆 肩こり 肩凝り 耳鳴り 寝たきり しびれ感 悪心 吐き気 血痰 複視 失語 片麻痺 半身麻痺 昏睡 レベル低下 食欲低下 腎機能低下 視力低下 聴力低下 心拡大 左室肥大 腫大 "
+    "蛋白尿 タンパク尿 夜間頻尿 異常影 結節影 陰影 貯留 尿失禁 月経不順 生理不順 過換気 心悸亢進 洞性頻脈 洞頻脈 頻脈 洞性徐脈 洞徐脈 徐脈 人工肛門 患者 既往 療法中 後 挿入眼 偽水晶体眼 失神発作 所見 胸部異常 "
+    "のぼせ ほてり むくみ 息切れ 吃音 紅潮 圧痛 拘縮 るいそう 冷え 掻痒 脱力 発赤 びらん 石灰化 結節性病変 ^けいれん ^痙攣 プラーク プラーク術後"
 )
 SYMPTOMLIKE = re.compile(f"(?<!片頭)(?:{'|'.join(_SIGN_ENDINGS)})$")
 
@@ -218,30 +227,12 @@ RELATIVES = words(
     "父親 母親 実父 実母 従兄 いとこ 娘 息子 両親 同胞 双子の妹"
 )
 
-# Stage, grade or class as written after a name, by what the name holds.
-STAGES: list[tuple[str, list[str]]] = [
-    ("前立腺癌", ["Gleason 4+3", "cT2aN0M0", "GS 3+4=7"]),
-    ("リンパ腫|DLBCL", ["Ann Arbor IV期", "Stage IIIA", "CSIII"]),
-    ("癌|がん|HCC", ["cT3N1M0 Stage II", "cT1bN0M0", "Stage IV", "StageIIIB", "pT2N0M0 pStage I", "T4aN2M1",
-        "stage Ⅲ", "ⅢA期"]),
-    ("CKD|腎臓病|腎不全|腎症", ["G3a", "G3b", "G4A3", "G3bA2", "stage 4", "ステージ3", "G5"]),
-    ("心不全|HF", ["NYHA II", "NYHAⅢ", "(NYHA III)", "NYHA class 2", "Stage C", "CS1"]),
-    ("肝硬変|^LC$", ["Child-Pugh B", "Child A", "(Child-Pugh 8点)", "C-P class C"]),
-    ("COPD", ["GOLD 2", "Ⅲ期", "stage II", "GOLD III"]),
-    ("高血圧", ["II度", "Ⅰ度"]),
-    ("褥瘡", ["DESIGN-R 15点", "d2", "NPUAP Stage III", "D3"]),
-    ("くも膜下|SAH", ["WFNS grade II", "H&K Grade 3", "Fisher 3"]),
-    ("大腿骨.*骨折", ["Garden III", "AO 31A2", "Evans 1-3", "(保存)"]),
-    ("骨折", ["(保存)", "受傷後3週", "転位なし", "粉砕型"]),
-    ("喘息", ["step 3", "中等症持続型", "治療ステップ2"]),
-    ("リウマチ|^RA$", ["Stage II Class 2", "(Stage3, Class2)", "DAS28寛解"]),
-    ("パーキンソン|^PD$", ["Yahr 3", "H&Y 2", "HY3度"]),
-    ("認知症|^AD$|DLB", ["HDS-R 14点", "FAST 5", "MMSE 20/30", "CDR 2"]),
-    ("胆管炎|胆嚢炎", ["Grade II", "中等症", "TG18 Grade I"]),
-    ("狭心症|^AP$", ["CCS II", "CCS class 2", "#6 90%"]),
-    ("肺炎", ["A-DROP 2点", "中等症", "(A-DROP 3)", "CURB-65 2"]),
-    ("糖尿病|DM", ["(HbA1c 7%台)", "罹病期間10年", "インスリン導入後", "血糖コントロール不良"]),
-]
+WORDS |= TERMS
+WORDS["score"] = SCORES
+_STAGES = [(re.compile(pattern), forms) for pattern, forms in STAGES]
+
+SLOT = re.compile(r"\{([^{}]+)\}")
+CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 
 def pick(rng: random.Random, names: Names, pool: str = "") -> str:
@@ -265,10 +256,33 @@ def pick(rng: random.Random, names: Names, pool: str = "") -> str:
 
 def stage(rng: random.Random, name: str) -> str:
     """A stage or grade that suits the name, or ''."""
-    for pattern, forms in STAGES:
-        if re.search(pattern, name):
-            return rng.choice(forms)
+    for pattern, forms in _STAGES:
+        if pattern.search(name):
+            return spelled(rng, rng.choice(forms))
     return ""
+
+
+def _graded(rng: random.Random, name: str) -> str:
+    """A grade as it follows the name: in a bracket, after a blank or a comma, or without anything between."""
+    grade = stage(rng, name) or (spelled(rng, rng.choice(SCORES)) if rng.random() < 0.15 else rng.choice(WORDS["sev"]))
+    forms = ["（{}）", "({})", "（{}）", " {}", "、{}", "：{}", "　{}"]
+    if not (name[-1].isascii() or grade[0] in "([") and name[-1] != grade[0]:
+        forms += ["{}", "{}"]
+    return rng.choice(forms).format(grade)
+
+
+def spelled(rng: random.Random, text: str, day: str = "") -> str:
+    """The text with its choices made, its numbers drawn and its words filled in; `{d}` becomes `day`."""
+    text = CHOICE.sub(lambda found: rng.choice(found[1].split("|")), text)
+
+    def draw(slot: re.Match[str]) -> str:
+        key, _, bounds = slot[1].partition(":")
+        if bounds:
+            low, high = bounds.split("-")
+            return str(rng.randint(int(low), int(high)))
+        return day if key == "d" else spelled(rng, rng.choice(WORDS[key]), day)
+
+    return SLOT.sub(draw, text) if "{" in text else text
 
 
 def _era(year: int) -> tuple[str, str, int]:
@@ -306,8 +320,6 @@ def when(rng: random.Random, ctx: Context, recent: bool = False, bare: bool = Fa
     return rng.choice(families[ctx.habit(rng, "onset_date", "year", "year", "era", "month", "day")])
 
 
-SLOT = re.compile(r"\{([^{}]+)\}")
-CHOICE = re.compile(r"\[([^\[\]]*)\]")
 JOINTS = ["、", "、", "、", "や", "・", "，", ", ", "/", " "]
 
 
@@ -348,11 +360,22 @@ def join(joint: str, items: list[tuple[str, list[Fact]]], head: str = "") -> tup
     return text, facts
 
 
+def _own_words(rng: random.Random) -> dict[str, list[str]]:
+    """The words of a frame that keeps to one region and one operation; pools of diseases by the same keys."""
+    scans, sites, lesions, region = rng.choice(REGIONS)
+    cured, operations = rng.choice(SURGERY)
+    own = {"scan": scans, "site": sites, "lesion": lesions, "region": region, "cured": cured}
+    if rng.random() < 0.7:
+        own["opx"] = operations
+    return own
+
+
 def _fill(rng: random.Random, names: Names, ctx: Context, frame: str) -> tuple[str, list[Fact], list[int]]:
     frame = CHOICE.sub(lambda found: rng.choice(found[1].split("|")), frame)
     text, facts, places = "", [], []  # type: str, list[Fact], list[int]
     pending: dict[Field, str] = {}
     relative = ""
+    own = _own_words(rng) if "{s" in frame or "{le" in frame or "{op" in frame else {}
     at = 0
     for slot in SLOT.finditer(frame):
         text += frame[at : slot.start()]
@@ -365,7 +388,7 @@ def _fill(rng: random.Random, names: Names, ctx: Context, frame: str) -> tuple[s
                 argument = {"A": rng.choice(["", "denied"]), "F": "family", "H": "past"}.get(label, "")
             joint = rng.choice(JOINTS)
             for number in range(rng.choice([2, 2, 3, 4]) if key.endswith("*") else 1):
-                name = pick(rng, names, argument)
+                name = rng.choice(own[argument]) if argument in own and rng.random() < 0.92 else pick(rng, names, argument)
                 text += joint if number else ""
                 fields = {Field.NAME: name}
                 if label == "F" and relative:
@@ -394,9 +417,16 @@ def _fill(rng: random.Random, names: Names, ctx: Context, frame: str) -> tuple[s
         elif key == "n":
             low, high = argument.split("-")
             text += str(rng.randint(int(low), int(high)))
+        elif key == "graded":
+            text += _graded(rng, facts[-1].fields[Field.NAME])
+        elif key == "drug":
+            text += names.drug(rng).name
+        elif key == "analyte":
+            text += names.analyte(rng).name
         elif key == "stage":
             found = stage(rng, facts[-1].fields[Field.NAME])
             text += f" {found}" if found else ""
         else:
-            text += rng.choice(WORDS[key])
+            word = rng.choice(own.get(key) or WORDS[key])
+            text += spelled(rng, word, when(rng, ctx, True)) if "{" in word or "[" in word else word
     return text + frame[at:], facts, places

@@ -13,9 +13,12 @@ from schemas.statement import Field
 from training.corpus import (
     allergy,
     condition,
+    condition_choice,
     filler,
     filler_care,
+    filler_copied,
     filler_findings,
+    filler_injected,
     filler_letters,
     infection,
     lab,
@@ -59,28 +62,41 @@ _PLANS = {
     "checkup": "exam 7 lab 10 imaging 6 condition 6 life 5 plan 5 infection 3 allergy 2 rx 3",
 }
 _HEADS = {
-    "course": ["現病歴", "経過", "主訴・現病歴", "S", "入院後経過", "病歴", "主訴", "HPI", "臨床経過", "症状経過"],
-    "condition": ["既往歴", "診断", "病名", "#", "診断名", "傷病名", "プロブレム", "既往", "A", "併存症", "主病名", "評価", "Problem list", "PMH", "既往歴・家族歴", "アセスメント"],
-    "exam": ["現症", "身体所見", "バイタル", "O", "入院時現症", "所見", "診察所見", "身体診察", "Vital"],
+    "course": ["現病歴", "経過", "主訴・現病歴", "S", "入院後経過", "病歴", "主訴", "HPI", "臨床経過", "症状経過", "主訴と経過", "来院までの経過", "問診", "S/", "受診理由", "発症経過", "紹介までの経過", "Present illness", "PI", "訴え", "本日の様子", "病状経過", "入院までの経緯"],
+    "condition": ["既往歴", "診断", "病名", "#", "診断名", "傷病名", "プロブレム", "既往", "A", "併存症", "主病名", "評価", "Problem list", "PMH", "既往歴・家族歴", "アセスメント", "診断・併存症", "基礎疾患", "Diagnosis", "治療中の病気", "入院時診断", "確定診断", "問題点", "診断および既往", "Assessment", "合併症", "病状評価", "Imp", "考察", "総合評価", "既往歴・手術歴", "傷病名・病期", "現在の問題"],
+    "exam": ["現症", "身体所見", "バイタル", "O", "入院時現症", "所見", "診察所見", "身体診察", "Vital", "Physical exam", "PE", "入室時", "来院時現症", "理学所見", "他覚所見", "V/S・身体所見"],
     "lab": ["検査所見", "検査", "採血", "検査データ", "血液検査", "Labs", "検査結果", "データ", "入院時検査", "血算・生化", "採血結果", "O", "本日の採血"],
     "rx": ["処方", "内服薬", "持参薬", "Rx", "現在の処方", "内服", "退院時処方", "常用薬", "薬", "投薬", "処方内容", "服薬状況", "Meds", "P", "定期薬", "治療"],
     "allergy": ["アレルギー", "禁忌・アレルギー", "アレルギー・副作用歴", "アレルギー歴", "特記", "注意事項"],
     "infection": ["感染症", "感染症検査", "術前感染症", "感染症情報", "ウイルスマーカー", "感染"],
-    "imaging": ["画像所見", "画像", "画像検査", "生理検査", "ECG・画像", "検査(画像)", "内視鏡", "その他の検査"],
-    "plan": ["方針", "計画", "P", "今後の方針", "プラン", "Plan", "治療方針", "A/P", "対応", "説明"],
+    "imaging": ["画像所見", "画像", "画像検査", "生理検査", "ECG・画像", "検査(画像)", "内視鏡", "その他の検査", "画像・生理", "Imaging", "エコー", "読影", "内視鏡所見", "心電図・心エコー", "CT・MRI", "画像診断", "眼科所見"],
+    "plan": ["方針", "計画", "P", "今後の方針", "プラン", "Plan", "治療方針", "A/P", "対応", "説明", "治療計画", "Dispo", "今後", "依頼事項", "申し送り", "次回", "IC", "指示", "TODO"],
     "life": ["生活歴", "生活背景", "嗜好", "社会歴", "家族構成", "SH", "背景", "家族歴・生活歴"],
     "nursing": ["看護", "O", "生活状況", "ADL", "観察", "入院までの経過", "看護問題"],
     "timeline": ["経時記録", "時系列", "記録"],
     "rehab": ["リハビリ", "リハ", "ADL", "機能評価", "PT"],
-    "procedures": ["手術", "処置", "術中経過", "治療経過", "麻酔", "予定術式", "処置内容"],
+    "procedures": ["手術", "処置", "術中経過", "治療経過", "麻酔", "予定術式", "処置内容", "手術歴", "既往手術", "OP", "手術・麻酔", "処置・手術", "麻酔計画", "術式"],
     "letter": ["紹介目的", "備考", "ご挨拶", "記"],
     "traps": ["指導", "備考", "その他", "管理", "説明内容"],
+    "copied": ["転記", "コピー", "参考", "メモ", "連絡事項", "引用", "電話", "メール転記"],
 }  # fmt: skip
 
 
 def _of(frames: list[str], most: int) -> Writer:
     def write(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
         return [Line(expand(rng, frame, ctx)) for frame in rng.sample(frames, rng.randint(1, most))]
+
+    return write
+
+
+def _mixed(often: Writer, rarely: Writer, share: float) -> Writer:
+    """`often`, but a share of `rarely`, or both."""
+
+    def write(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
+        if rng.random() >= share:
+            return often(rng, names, ctx)
+        lines = rarely(rng, names, ctx)
+        return [*lines, *often(rng, names, ctx)] if rng.random() < 0.4 else lines
 
     return write
 
@@ -99,10 +115,10 @@ _INLINE: dict[str, Callable[[random.Random, Names, Context], tuple[str, list[Fac
 }  # fmt: skip
 _SECTIONS: dict[str, Writer] = {
     "condition": _drawn(condition.WRITERS), "lab": _drawn(lab.WRITERS), "infection": _drawn(infection.WRITERS), "rx": _drawn(prescription.WRITERS),
-    "allergy": _drawn(allergy.WRITERS), "any": _drawn(filler.WRITERS), "course": _of(filler_care.COURSE, 3), "exam": filler.examination,
-    "imaging": _of(filler_findings.IMAGING, 3), "plan": _of(filler_letters.PLAN, 4), "life": _of(filler_care.LIFE, 4), "nursing": _of(filler_care.NURSING, 5),
-    "timeline": filler.timeline, "rehab": _of(filler_care.REHAB, 3), "procedures": _of(filler_findings.PROCEDURES, 3), "letter": _of(filler_letters.LETTER, 2),
-    "traps": _of(filler_letters.TRAPS, 2),
+    "allergy": _drawn(allergy.WRITERS), "any": _drawn(filler.WRITERS), "course": _mixed(_of([*filler_care.COURSE, *filler_copied.QUOTES], 3), condition_choice.course, 0.45), "exam": filler.examination,
+    "imaging": _mixed(_of(filler_findings.IMAGING, 3), condition_choice.findings, 0.35), "plan": _of(filler_letters.PLAN, 4), "life": _of(filler_care.LIFE, 4), "nursing": _of([*filler_care.NURSING, *filler_copied.QUOTES], 5),
+    "timeline": filler.timeline, "rehab": _of(filler_care.REHAB, 3), "procedures": _mixed(_of(filler_findings.PROCEDURES, 3), condition_choice.operations, 0.4), "letter": _of(filler_letters.LETTER, 2),
+    "traps": _of(filler_letters.TRAPS, 2), "copied": _of(filler_copied.COPIED, 3), "injected": filler_injected.paragraph,
 }  # fmt: skip
 _FACTUAL = ("condition", "lab", "infection", "rx", "allergy")
 # What a free-text section (経過, 方針 …) may mention, and how often.
@@ -167,11 +183,22 @@ def _content(rng: random.Random, names: Names, ctx: Context, key: str) -> list[L
     return lines
 
 
+_HEADING_FORMS = (
+    "【{}】", "【{}】", "【{}】", "■{}", "■ {}", "<{}>", "＜{}＞", "{}：", "{}：", "{}:", "{}", "[{}]", "●{}", "〈{}〉", "◆{}", "# {}", "({})", "{}）", "○{}", "□{}", "==={}===", "〔{}〕", "◎{}", "## {}", "**{}**", "*{}", "―{}―", "--- {} ---",
+    "▼{}", "★{}", "【 {} 】", "≪{}≫", "《{}》", "1. {}", "1){}", "(1) {}", "１．{}", "1 {}", "_{}_", "{} ：", "{} -", "・{}：", "■■{}■■", "▶{}", "◇{}", "＊{}＊", "｛{}｝", "〓{}〓", "{}…", "* {}", "{}｜",
+)  # fmt: skip
+_RULES = ("----------", "-----", "==========", "＝＝＝＝＝", "――――――", "－－－－－", "~~~~~", "______", "……………")
+
+
 def _heading(rng: random.Random, ctx: Context, key: str) -> str:
     word = rng.choice(_HEADS[key])
     if word == "#":
         return "#"
-    return ctx.habit(rng, "heading", "【{}】", "【{}】", "■{}", "<{}>", "＜{}＞", "{}：", "{}:", "{}", "[{}]", "●{}", "〈{}〉", "◆{}", "# {}", "({})", "{}）", "○{}", "□{}", "==={}===").format(word)
+    form = ctx.habit(rng, "heading", *_HEADING_FORMS)
+    if "1" in form:
+        ctx.style["sections"] = number = str(int(ctx.style.get("sections", "0")) % 9 + 1)
+        form = form.replace("１", chr(0xFF10 + int(number))).replace("1", number)
+    return form.format(word)
 
 
 def _section(rng: random.Random, names: Names, ctx: Context, key: str) -> list[Line]:
@@ -186,15 +213,25 @@ def _section(rng: random.Random, names: Names, ctx: Context, key: str) -> list[L
     if rng.random() < 0.25:
         indent = rng.choice(("　", "  ", " ", "\t"))
         lines = [Line(indent + line.text, line.facts) for line in lines]
+    if rng.random() < float(ctx.style.get("ruled", "0")):
+        return [head, Line(ctx.habit(rng, "rule", *_RULES)), *lines]
     return [head, *lines]
 
 
 def _soap(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
     """Subjective, objective, assessment, plan; each on its line, or all on one."""
-    form = rng.choice(("{}：", "{}:", "{}) ", "{}）", "({}) ", "[{}] ", "{}　", "{} ", "#{} ", "＜{}＞"))
+    form = rng.choice(("{}：", "{}:", "{}) ", "{}）", "({}) ", "[{}] ", "{}　", "{} ", "#{} ", "＜{}＞", "【{}】", "■{} ", "{}．", "{}/ ", "{}　：", "<{}> ", "*{}*　", "{}-"))
     groups = [("S", ["course"]), ("O", rng.sample(["exam", "lab", "imaging", "exam", "lab"], rng.randint(1, 3))), ("A", ["condition"]), ("P", rng.sample(["rx", "plan", "rx", "plan", "traps"], rng.randint(1, 3)))]
     if rng.random() < 0.2:
-        groups[2:] = [("A/P", ["condition", "rx", "plan"])]
+        groups[2:] = [(rng.choice(("A/P", "AP", "A＋P", "A・P")), ["condition", "rx", "plan"])]
+    elif rng.random() < 0.12:
+        groups = [(rng.choice(("F", "Focus", "F(焦点)")), ["nursing"]), ("D", ["course", "exam"]), ("A", ["rx", "procedures"]), (rng.choice(("R", "R(反応)")), ["nursing"])]
+    elif rng.random() < 0.15:
+        groups = [(rng.choice(("SO", "S/O", "S・O")), ["course", *groups[1][1]]), (rng.choice(("AP", "A/P")), ["condition", "rx", "plan"])]
+    elif rng.random() < 0.1:
+        groups.insert(3, (rng.choice(("I", "R", "E")), ["plan"]))
+    elif rng.random() < 0.12:
+        groups = [group for group in groups if rng.random() < 0.7] or groups
     blocks = []
     for letter, keys in groups:
         lines = [line for key in dict.fromkeys(keys) for line in _content(rng, names, ctx, key)]
@@ -227,19 +264,40 @@ def _closing(rng: random.Random, ctx: Context) -> list[Line]:
     return [Line(expand(rng, rng.choice(frames), ctx))] if rng.random() < 0.35 else []
 
 
+def _one_line(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
+    """A busy writer's note: short sections run on with little between them, broken only where it must be."""
+    keys = rng.sample(["course", "condition", "exam", "lab", "rx", "plan", "allergy", "imaging", "condition", "lab", "rx", "plan", "traps", "infection"], rng.randint(3, 7))
+    gap = rng.choice((" ", "　", "。", " / ", "、", "；", " → ", "．", ", "))
+    titled = rng.random() < 0.4
+    lines: list[Line] = []
+    for key in dict.fromkeys(keys):
+        block = _section(rng, names, ctx, key) if titled else _content(rng, names, ctx, key)
+        for line in block[: rng.randint(2, 4)]:
+            # A table or list whose lines refer to the one above stays in lines of its own.
+            joined = _join(lines[-1], line, gap) if lines and len(block) < 4 and "\t" not in line.text else None
+            if joined:
+                lines[-1] = joined
+            else:
+                lines.append(line)
+    return lines
+
+
 def _body(rng: random.Random, names: Names, ctx: Context, length: int) -> list[Line]:
     """Sections until the note has about `length` characters."""
     if ctx.style["form"] == "paragraph":
         mentions = {"plain": 6.0, "condition": 4.0, "rx": 3.0, "lab": 3.0, "allergy": 1.0, "infection": 0.6}
         return _paragraph(rng, names, ctx, mentions, max(3, length // 40))
     if ctx.style["form"] == "empty":
-        keys = ["course", "exam", "life", "nursing", "plan", "imaging", "traps", "any", "any", "procedures", "rehab", "timeline"]
+        keys = ["course", "exam", "life", "nursing", "plan", "imaging", "traps", "any", "any", "procedures", "rehab", "timeline", "copied"]
         lines: list[Line] = []
         while sum(len(line.text) for line in lines) < min(length, 450):
-            lines += _SECTIONS[rng.choice(keys)](rng, names, ctx)
+            block = _SECTIONS[rng.choice(keys)](rng, names, ctx)
+            lines += [line for line in block if not line.facts]
         if rng.random() < 0.4:
             lines.insert(rng.randrange(len(lines) + 1), _SECTIONS[rng.choice(_FACTUAL)](rng, names, ctx)[0])
         return lines
+    if ctx.style["form"] == "line":
+        return _one_line(rng, names, ctx)
     lines = _soap(rng, names, ctx) if ctx.style["form"] == "soap" else []
     plan = _weights(_PLANS[ctx.document_type])
     order = list(plan)
@@ -253,6 +311,8 @@ def _body(rng: random.Random, names: Names, ctx: Context, length: int) -> list[L
         if lines and rng.random() < float(ctx.style["blank"]):
             lines.append(Line(""))
         lines += _section(rng, names, ctx, key)
+        if rng.random() < 0.02:
+            lines += _section(rng, names, ctx, "copied") if rng.random() < 0.3 else _SECTIONS["copied"](rng, names, ctx)
     while sum(len(line.text) for line in lines) < 130:
         lines += _section(rng, names, ctx, rng.choice(list(plan)))
     return lines
@@ -313,17 +373,20 @@ def _folded(rng: random.Random, lines: list[Line]) -> list[Line]:
 
 
 def _style(rng: random.Random, document_type: str) -> dict[str, str]:
-    forms = {"headed": 52.0, "soap": 10.0, "bare": 14.0, "prose": 10.0, "paragraph": 7.0, "empty": 7.0}
+    forms = {"headed": 52.0, "soap": 10.0, "bare": 14.0, "prose": 10.0, "paragraph": 7.0, "empty": 7.0, "line": 5.0}
     if document_type == "progress":
         forms |= {"soap": 40, "headed": 25}
     return {
         "form": rng.choices(list(forms), list(forms.values()))[0],
         "blank": rng.choice(("0", "0", "0.1", "0.9", "1")),
         "one_line": rng.choice(("0", "0", "0", "0.15", "0.5")),
+        "ruled": rng.choice(("0", "0", "0", "0", "0", "0", "0", "0.8")),
     }
 
 
 _SHORTEST, _LONGEST = 150, 1400
+_INJECTED = 0.05
+"""Share of the notes with text that is aimed at a program."""
 
 
 def note(rng: random.Random, names: Names, day: date | None = None) -> tuple[Context, list[Line]]:
@@ -335,6 +398,10 @@ def note(rng: random.Random, names: Names, day: date | None = None) -> tuple[Con
         length = int(min(1200, max(170, rng.lognormvariate(6.35, 0.5))))
         lines = _opening(rng, ctx) if ctx.style["form"] != "paragraph" or rng.random() < 0.3 else []
         lines += _body(rng, names, ctx, length) + _closing(rng, ctx)
+        if rng.random() < _INJECTED:
+            # At the front most often: what follows an order to a program is a note like any other.
+            at = rng.choice((0, 0, 0, rng.randrange(len(lines) + 1), len(lines)))
+            lines[at:at] = [*filler_injected.paragraph(rng, names, ctx), *([Line("")] if rng.random() < 0.3 else [])]
         lines = _cut(_folded(rng, lines))
         if sum(len(line.text) + 1 for line in lines) >= _SHORTEST and not problems(lines):
             return ctx, lines

@@ -4,7 +4,9 @@ Lines are in `lab_lines`, columns in `lab_tables`."""
 
 import random
 
+from training.corpus import lab_shared
 from training.corpus.core import Context, Fact, Line, Writer
+from training.corpus.lab_gaps import flags_apart, gappy_table, gas_states
 from training.corpus.lab_lines import (
     changes,
     changing,
@@ -27,6 +29,7 @@ from training.corpus.lab_marks import (  # fmt: skip
     urine_run,
     yes_no,
 )
+from training.corpus.lab_scores import beside_scores, reason, score, scores
 from training.corpus.lab_tables import date_rows, dated_table, paired_row, report
 from training.corpus.lab_values import (
     Part,
@@ -108,9 +111,9 @@ def _bare(rng: random.Random, names: Names, ctx: Context, date: bool) -> Part:
     """One result worked into the words: Kが5.8と高値."""
     template = rng.choice(_MARKED if rng.random() < 0.5 else [t for t in _PLAIN if date or "{d}" not in t])
     item = analyte(rng, names)
-    unit = rng.choice(item.units) if item.units and rng.random() < 0.5 and item.units[0][0] not in "1xK" else ""
+    unit = rng.choice(item.units) if item.units and rng.random() < 0.5 else ""
     value = compared(rng, number(rng, item), 0.02)
-    if unit and not value[-1].isdigit():
+    if unit and (unit[0] in "0123456789xK" or not value[-1].isdigit()):
         unit = ""
     mark = rng.choice(("高値", "高値", "高値", "低値", "軽度高値", "著明高値", "異常高値")) if "{F}" in template else ""
     if "（{F}）" in template or "{N}{F}" in template or "{N} {F}" in template or template.startswith("{F}"):
@@ -171,7 +174,7 @@ def prose(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
         parts = [_sentence(rng, names, ctx) for _ in range(rng.choice((1, 1, 2, 3)))]
         glue = "" if between == "。" else between
         whole = [
-            (t if t.endswith(("。", "、")) or rng.random() < 0.15 else t + "。", f) for t, f in parts[:-1]
+            (t if t.endswith(("。", "、")) or glue and rng.random() < 0.3 else t + "。", f) for t, f in parts[:-1]
         ] + parts[-1:]
         lines.append(put(joined(whole, glue)))
     if rng.random() < 0.35:
@@ -402,6 +405,11 @@ def shared_date(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
 
 def inline(rng: random.Random, names: Names, ctx: Context) -> tuple[str, list[Fact]]:
     """A short piece with results for use inside another section's sentence, without a full stop."""
+    if rng.random() < 0.25:
+        text, facts = lab_shared.inline(rng, names, ctx)
+        return text.rstrip("。、 \u3000"), facts
+    if rng.random() < 0.12:
+        return (score(rng, ctx) if rng.random() < 0.6 else reason(rng, names)), []
     roll = rng.random()
     if roll < 0.4:
         text, facts = _bare(rng, names, ctx, rng.random() < 0.4)
@@ -438,4 +446,14 @@ WRITERS: list[tuple[float, Writer]] = [
     (0.9, special),
     (1.3, mixed),
     (2.0, without_results),
+    (0.9, lab_shared.paired_tests),
+    (0.8, lab_shared.load_tests),
+    (0.6, lab_shared.specific_ige),
+    (0.8, lab_shared.strips),
+    (2.0, lab_shared.quoted),
+    (1.5, gappy_table),
+    (1.2, flags_apart),
+    (0.5, gas_states),
+    (1.0, scores),
+    (2.0, beside_scores),
 ]

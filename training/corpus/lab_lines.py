@@ -101,6 +101,8 @@ def laid_out(rng: random.Random, ctx: Context, r: Result, day: str = "") -> Part
         if shape == "{v}{f}" and r.flag.isalpha() and value[-1].isalpha():
             shape = "{v} {f}"
         value = shape.format(v=value, f=r.flag)
+        if shape.startswith("{f}") and r.flag.isascii():
+            sep = sep or " "
     elif rng.random() < 0.012:
         value += "*"
     return name + sep + value, [lab(r, day, unit=how != "none")]
@@ -296,7 +298,7 @@ def slash_run(rng: random.Random, ctx: Context, day: str = "") -> Part:
         head
         + middle
         + back.join(v + f for v, f in zip(values, flags, strict=True))
-        + (rng.choice(("", " ")) + unit if unit else "")
+        + ((" " if flags[-1].isalpha() else rng.choice(("", " "))) + unit if unit else "")
     )
     return text, [lab(Result(n, v, unit, f), day) for n, v, f in zip(group, values, flags, strict=True)]
 

@@ -30,7 +30,7 @@ _TITLES = (
 
 
 def _columns(rng: random.Random) -> str:
-    return rng.choice(("  ", "  ", "   ", "\t", "　", "　　", " ", " | ", "|", ",", " / ", "    "))
+    return rng.choice(("  ", "  ", "   ", "\t", "　", "　　", " ", " | ", "|", ", ", " / ", "    "))
 
 
 def _mark(rng: random.Random, share: float) -> tuple[str, str]:
@@ -128,7 +128,7 @@ def _row(cells: list[str], between: str, pad: bool, pipe: bool) -> str:
 
 def report(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
     """A printout pasted into the note: name, value, flag, unit, reference range in any order of columns."""
-    between = rng.choice(("\t", "  ", "　", " ", ",", " | ", "   "))
+    between = rng.choice(("\t", "  ", "　", " ", ", ", " | ", "   "))
     order = rng.choice(("nvufr", "nvfur", "nvur", "nvfru", "nvfr", "nuvfr", "nvuf", "fnvur", "nvr", "nvfu"))
     words = {
         "n": ("項目", "検査項目", "検査名"),
@@ -182,7 +182,7 @@ def report(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
         )
         cell = {"n": item.name, "v": value, "u": unit, "f": drawn, "r": wrap.format(span)}
         fact = lab(Result(item.name, value, unit if "u" in order else "", drawn if "f" in order else ""), day)
-        kept = [cell[key] for key in order if cell[key] or between in ("\t", ",", " | ")]
+        kept = [cell[key] for key in order if cell[key] or between in ("\t", ", ", " | ")]
         lines.append(Line(between.join(kept).strip(), [fact]))
     return restyle(rng, ctx, lines)
 
@@ -212,7 +212,9 @@ def date_rows(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
         for item in items:
             if len(items) > 1 and rng.random() < 0.15:
                 continue
-            unit = rng.choice(item.units) if with_unit and item.units and item.units[0][0] not in "1xK" else ""
+            unit = rng.choice(item.units) if with_unit and item.units else ""
+            if unit[:1] in tuple("0123456789xK"):
+                unit = ""
             drawn, joint = _mark(rng, 0.08)
             value = compared(rng, number(rng, item), 0.03)
             if unit and joint == drawn and drawn.isalpha():
@@ -221,7 +223,7 @@ def date_rows(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
             facts.append(lab(Result(item.name, value, unit, drawn), "" if relative else shown))
         if not texts:
             continue
-        tail = rng.choice(("", "", "", "、", " ")) + (decoy(rng, ctx) if rng.random() < 0.2 else "")
+        tail = rng.choice(("、", " ", "、", "　")) + decoy(rng, ctx) if rng.random() < 0.2 else ""
         lines.append(Line((before + label + after + between.join(texts) + tail).strip(), facts))
     if rng.random() < 0.5:
         lines.insert(0, Line(rng.choice(_TITLES)))

@@ -174,16 +174,18 @@ def other_list(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
 
 def special_list(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
     """One kind of preparation at a time: insulin, inhalers, eye drops, ointments, injections, as-needed drugs."""
-    kind = rng.choice(("insulin", "insulin", "injection", "injection", "inhaler", "eye", "ointment", "patch", "kampo", "suppository", "as_needed", "as_needed", "spaced", "glp", "spray", "short"))
+    kind = rng.choice(("insulin", "insulin", "injection", "injection", "inhaler", "eye", "ointment", "patch", "kampo", "suppository", "as_needed", "as_needed", "spaced", "glp", "glp", "spray", "short", "salt", "rescue", "course", "course", "chemo", "dmard"))
     head = {
         "insulin": "インスリン|注射|インスリン指示|自己注射|BBT", "injection": "注射|点滴|抗菌薬|注射オーダー|投与薬|治療薬|点滴指示|抗生剤", "inhaler": "吸入|吸入薬|吸入薬処方",
         "eye": "点眼|点眼薬|目薬|眼科処方", "ointment": "外用|外用薬|塗り薬|軟膏|軟膏処置", "patch": "貼付剤|外用|湿布・テープ", "kampo": "漢方|漢方薬|エキス剤", "suppository": "坐薬|坐剤|頓用",
         "as_needed": "頓用|頓服|屯用|頓服薬|屯用指示|頓用薬|不眠時・疼痛時|PRN|頓用処方|必要時薬", "spaced": "処方|週1回製剤|透析日", "glp": "注射|自己注射|皮下注|生物学的製剤", "spray": "点鼻|点鼻薬|スプレー", "short": "内服|Rp|内服薬",
+        "salt": "内服|電解質補正|Rp|内服薬", "rescue": "レスキュー|頓用|疼痛時|レスキュー薬|麻薬", "course": "抗菌薬|治療|点滴|入院後の治療|抗生剤|投与薬剤", "chemo": "化学療法|レジメン|抗がん剤|Chemo|薬物療法",
+        "dmard": "抗リウマチ薬|DMARD|免疫抑制薬|内服|膠原病治療薬|治療",
     }[kind]  # fmt: skip
     # Injections of a ward and as-needed orders are given now; what is used at home is named as such.
     action = rng.choice((Action.PRESCRIBE, Action.CONTINUE))
     addition = "中|（継続）|（do）|（現在）|（自宅）" if action is Action.CONTINUE else "開始|処方|（新規）|（本日より）|"
-    if kind in ("injection", "as_needed", "eye", "ointment", "suppository") and action is Action.PRESCRIBE:
+    if kind in ("injection", "course", "as_needed", "eye", "ointment", "suppository") and action is Action.PRESCRIBE:
         addition += "|||"
     lines = [Line(rng.choice(_FRAMES).format(pick(rng, head) + pick(rng, addition)))]
     items = _items(rng, names, rng.choice((1, 1, 2, 2, 3, 4)), Action.PRESCRIBE, kind)
@@ -336,6 +338,26 @@ def alternating(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
     return by_hand(rng, ctx, lines)
 
 
+def tapered(rng: random.Random, names: Names, ctx: Context) -> list[Line]:
+    """A dose lowered or raised step by step: PSL 30→25→20mg; what counts is the last."""
+    lines: list[Line] = []
+    for at in range(rng.choice((1, 1, 2))):
+        steroid = rng.random() < 0.5
+        name = pick(rng, "PSL|プレドニゾロン|プレドニン|mPSL|メドロール") if steroid else medicine(rng, names).name
+        steps = rng.choice(("30 25 20", "60 50 40 30", "20 15 10", "10 7.5 5", "40 35 30", "15 12.5 10", "5 4 3")).split()
+        if not steroid and rng.random() < 0.5:
+            steps.reverse()
+        arrow, each, unit = rng.choice(("→", "→", " → ", "⇒", "->")), rng.random() < 0.4, pick(rng, "mg|mg|mg/日")
+        row = arrow.join(step + (unit if each else "") for step in steps) + ("" if each else unit)
+        tail = pick(rng, "|||と漸減|へ漸減|（2週毎）|（1週毎）|に漸減中|と調整|（現在）") if float(steps[0]) > float(steps[-1]) else pick(rng, "||と漸増|へ増量|と増量中|（2週毎）")
+        text = _number(_numbering(rng, ctx), at) + name + pick(rng, " | |：|　|を") + row + tail
+        lines.append(Line(text, [fact(Action.CHANGE, name, steps[-1] + unit)]))
+    if rng.random() < 0.4:
+        other, stated = sentence(rng, names, rng.choice(("decoy", "keep")))
+        lines.append(Line(other, stated))
+    return by_hand(rng, ctx, lines)
+
+
 WRITERS: list[tuple[float, Writer]] = [
     (3.0, prescribed_list),
     (2.2, current_list),
@@ -347,8 +369,9 @@ WRITERS: list[tuple[float, Writer]] = [
     (1.4, table),
     (1.8, mixed_plan),
     (0.25, alternating),
+    (0.3, tapered),
     (2.6, plan_prose),
-    (1.4, course_prose),
+    (2.0, course_prose),
     (0.8, nursing),
     (1.6, stated_nothing),
 ]

@@ -212,6 +212,8 @@ _NO_DRUG = re.compile(
     "バリ[ブテトコ]|ヒビテン|マスキン|ハイカリック|PET|ヨード|血球|血小板|血漿|赤血球|照射|バリウム|バリトップ|エネマスター|テクネ|造影|オムニパーク|イオパミ|ガドビ|ツベルクリン|ワクチン|トキソイド|輸液|輸|糖液|糖注|大塚糖|"
     "ラクト|ラクテック|ソリタ|ソルデム|ヴィーン|パレプラス|イントラリポス|ビーフリード|エルネオパ|フィジオ|KN[1-4]|生食|食塩|リンゲル|透析|ヘパフィルド|キドミン|アミパレン|ビカーボン|"
     "エーテル|アルコール|エタノール|消毒|ヨードチンキ|ステリクロン|ヘキザック|クロルヘキシジン|酸素|窒素|カチリ|フルデオキシ|シンチ|ダイアニール|腹膜|検査|診断|蒸留水|注射用水|ポビドン|"
+    "ソルアセト|ソルマルト|ハルトマン|アクチット|ソリューゲン|ニソリ|EL-3|デノサリン|リプラス|アクマルト|フルクト|マルトス|ポタコール|生理|デキストラン|サヴィオゾール|ボルベン|ヘスパンダー|ツインパル|フルカリック|ネオパレン|ワンパル|アミノ酸|アルブミン|グロブリン|"
+    "エネフリード|モリアミン|モリプロン|モリヘパミン|アミグランド|プラスアミノ|ネオアミユー|プレアミン|プロテアミン|アミゼット|プリモビスト|ガストログラフ|マグネビスト|オムニスキャン|インジゴカルミン|フルオレ|ジアグノ|ソナゾイド|ルゴール|リピオドール|イオメロン|イオプロミド|イオジキサ|"
     "ロック|ミッドペリック|フィルム|トレーサ|スキャン|カーボスター|サブラッド|キンダリー|ベンザルコニウム|オキシドール|グルコース|ブドウ糖|イオヘキソール|イオ[ベプメ]|ガド[テキブ]"
 )
 
@@ -322,8 +324,65 @@ _TOPICAL = {
 _ABBREVIATIONS = (
     "PSL|PSL5mg|MTX|LVFX|AMPC|AMPC/CVA|CVA/AMPC|CAM|AZM|CDTR-PI|CFPN-PI|CCL|ST合剤|MINO|VACV|AZA|TAC|CyA|MMF|HCQ|SASP|5-ASA|L-DOPA|UDCA|ASA|NTG|ISDN|LT4|T4|"
     "INH|RFP|EB|PZA|VPA|CBZ|LEV|LTG|TS-1|S-1|UFT|TAM|カマ|カマグ330|酸化Mg330mg|酸化マグネシウム|マグミット330|MgO|ワーファリン|WF|アムロジ|ロキソ|カロナール|プレドニン5|ムコ|"
+    "アザチオプリン|BUC|IGU|TOF|BAR|UPA|LEF|MZR|SPL|EPL|CPG|PRS|BIS|CVD|AMD|VER|DTZ|DIG|NTG舌下|ROS|EZE|TLV|DTX|CPT-11|5-FU|Cape|TAS-102|TMZ|GEM|CPA|LEN|ETH|PB|ZNS|LCM|TPM|PER|CLB|PHT|DZP|SV|Li|OLZ|RIS|QTP|ARP|"
+    "SMX/TMP|CEX|CDTR|CFDN|FRPM|STFX|GRNX|MFLX|DOXY|FOM|RXM|VRCZ|ITCZ|FLCZ|GCV|VGCV|FCV|LAM|ETV|TAF|SM|PAS|DDS|TGC|mPSL|DEX|HDC|BTM|COL|AUR|D-Pen|ASA81mg|WFN|L-T4|MMI|PTU|KI|MET|SITA|DAPA|EMPA|LINA|GLM|VDT|"
     "ビオ3|SM散|トランサミン|ラックB|ビオフェルミン|アドナ|重ソウ|ミヤBM|ガスコン|PL顆粒|PL|総合感冒薬PL|メコバラミン|メチコ|フォリアミン|ケイキサレート|アーガメイト|EPA|エパデール"
 )
+
+
+_SALTS = (
+    "アスパラK散50%|アスパラK錠300mg|アスパラCa錠200|塩化Na|塩化ナトリウム|塩化K徐放錠600mg|グルコンサンK細粒4mEq/g|グルコン酸K錠5mEq|酸化Mg細粒83%|酸化Mg錠330mg|酸化Mg|炭酸Ca|沈降炭酸Ca錠500mg|乳酸Ca|クエン酸K・クエン酸Na配合錠|"
+    "炭酸水素Na|炭酸水素Na末|バルプロ酸Na徐放錠200mg|バルプロ酸Na細粒40%|ロサルタンK錠50mg|モンテルカストNa錠10mg|プラバスタチンNa錠10mg|ラベプラゾールNa錠10mg|リセドロン酸Na錠17.5mg|アレンドロン酸Na錠35mg|アトルバスタチンCa|"
+    "ロスバスタチンCa|ピタバスタチンCa錠2mg|レボチロキシンNa錠50μg|エソメプラゾールMg|ピコスルファートNa内用液0.75%|ピコスルファートNa|ジクロフェナクNa錠25mg|ロキソプロフェンNa錠60mg|ロキソプロフェンNa|クエン酸第一鉄Na錠50mg|"
+    "ポリスチレンスルホン酸Ca|ポリスチレンスルホン酸Na|アルギン酸Na|フルバスタチンNa|ミグリトール|ワルファリンK錠1mg|ワルファリンK|ワルファリンK細粒0.2%|ダントロレンNa|カルバゾクロムスルホン酸Na|クロモグリク酸Na|L-アスパラギン酸Ca錠200mg|"
+    "L-アスパラギン酸K|リン酸Na|ホスリボン配合顆粒|レボホリナートCa|ホリナートCa|フェキソフェナジン塩酸塩錠60mg|メサラジン徐放錠500mg|チオ硫酸Na|硫酸Mg|乾燥硫酸鉄|フェロ・グラデュメット|プロマックD|ポラプレジンク|酢酸亜鉛錠50mg|ビスマス"
+)
+_COURSE = (
+    "CTRX|CTRX|ABPC/SBT|SBT/ABPC|TAZ/PIPC|PIPC/TAZ|CEZ|CMZ|CFPM|CAZ|CTX|FMOX|MEPM|DRPM|IPM/CS|VCM|TEIC|LZD|DAP|CLDM|AZM|LVFX|CPFX|MINO|GM|AMK|MNZ|ABPC|PCG|AMPC|AMPC/CVA|CVA/AMPC|ST合剤|MCFG|CPFG|L-AMB|F-FLCZ|ACV|GCV|"
+    "PSL|PSL|mPSL|DEX|セフトリアキソン|アンピシリン・スルバクタム|タゾバクタム・ピペラシリン|メロペネム|セファゾリン|セフメタゾール|セフェピム|バンコマイシン|アジスロマイシン|レボフロキサシン|ミノサイクリン|オセルタミビル|ペラミビル|ラピアクタ|"
+    "レムデシビル|ベクルリー|ソル・メドロール|メチルプレドニゾロン|プレドニゾロン|デキサメタゾン|ヒドロコルチゾン|アセリオ|フロセミド|トルバプタン|ヘパリン|カルペリチド|エダラボン|オザグレル|ナファモスタット|ウリナスタチン|アシクロビル|シプロフロキサシン"
+)
+_CHEMO = (
+    "S-1|CDDP|CBDCA|L-OHP|CPT-11|5-FU|GEM|PTX|DTX|nab-PTX|PEM|BV|Cmab|Pmab|RAM|T-DXd|T-DM1|ADM|EPI|CPA|VCR|VP-16|TMZ|Cape|FTD/TPI|HER|RTX|R-CHOP|FOLFOX|FOLFIRI|XELOX|AC療法|TC療法|オシメルチニブ|ペムブロリズマブ|ニボルマブ|アテゾリズマブ|"
+    "デュルバルマブ|イピリムマブ|イマチニブ|ダサチニブ|レンバチニブ|カボザンチニブ|スニチニブ|エンザルタミド|アビラテロン|パルボシクリブ|アベマシクリブ|タモキシフェン|レトロゾール|アナストロゾール|ボルテゾミブ|レナリドミド|ダラツムマブ|アザシチジン"
+)
+_DMARDS = (
+    "MTX|MTX|SASP|BUC|TAC|IGU|LEF|TOF|BAR|UPA|FIL|PSL|PSL|HCQ|AZA|MMF|CyA|MZR|ETN|ADA|TCZ|SAR|ABT|GLM|CZP|IFX|SEC|IXE|UST|GUS|RZB|BIM|BEL|アプレミラスト|ウパダシチニブ|バリシチニブ|トファシチニブ|サラゾスルファピリジン|イグラチモド|ブシラミン|"
+    "タクロリムス|アザチオプリン|ミコフェノール酸モフェチル|ヒドロキシクロロキン|コルヒチン|エタネルセプト|アダリムマブ|セクキヌマブ|グセルクマブ|リサンキズマブ|デュークラバシチニブ|メトトレキサート|プレドニゾロン|エトレチナート|シクロスポリン"
+)
+_BIOLOGICS = (
+    "デノスマブ|プラリア|プラリア皮下注60mgシリンジ|ランマーク|ロモソズマブ|イベニティ|テリパラチド|メポリズマブ|ベンラリズマブ|ファセンラ|テゼスパイア|オマリズマブ|ゾレア|デュピルマブ|デュピクセント|ネモリズマブ|アダリムマブ|セクキヌマブ|ウステキヌマブ|"
+    "ステラーラ|トレムフィア|スキリージ|リサンキズマブ|グセルクマブ|ゴリムマブ|エタネルセプト|トシリズマブ|アバタセプト|エボロクマブ|インクリシラン|ガルカネズマブ|エムガルティ|アジョビ|アイモビーグ|オファツムマブ|ナタリズマブ|リュープロレリン|リュープリン|"
+    "ゴセレリン|ゾラデックス|デガレリクス|オクトレオチド|ランレオチド|ソマチュリン|セマグルチド|デュラグルチド|チルゼパチド|ダルベポエチン|ネスプ|エポエチンベータペゴル|ミルセラ|パリペリドン|アリピプラゾール持続性水懸筋注|ゼプリオン|エビリファイLAI|"
+    "メトジェクト|イキセキズマブ|ブロダルマブ|ビメキズマブ|ベリムマブ|アニフロルマブ|ラナデルマブ|ブロスマブ|ゾレドロン酸|イバンドロン酸|ソマトロピン|ペグフィルグラスチム|ジーラスタ"
+)
+_RESCUES = (
+    "オキノーム散2.5mg|オキノーム散5mg|オキノーム|オプソ内服液5mg|オプソ10mg|ナルラピド錠1mg|ナルラピド2mg|モルヒネ塩酸塩|モルヒネ水|アブストラル舌下錠100μg|イーフェンバッカル50μg|アンペック坐剤10mg|フェンタニル早送り|オキシコドン散|ヒドロモルフォン|"
+    "サルタノール|メプチンエアー|ニトロペン舌下錠0.3mg|ミオコールスプレー|カロナール錠500mg|ロキソプロフェン錠60mg|アセトアミノフェン錠500mg|トラマドール25mg|アルプラゾラム0.4mg|ロラゼパム0.5mg|ブスコパン|ナウゼリン|プリンペラン|スマトリプタン50mg|レルパックス20mg"
+)
+
+
+def _plain(rng: random.Random, kind: str) -> Item:
+    """A drug of a hospital's or a clinic's jargon, with quantities of its kind."""
+    if kind == "course":
+        return Item(
+            pick(rng, _COURSE), pick(rng, "1回2g|1回1g|1回3g|1回4.5g|1回0.5g|1回500mg|1回40mg|1回20mg|1回1,000mg|1回1.5g|1回100mg|2g|1g|600mg/日|40mg/日|1000mg|1回80mg|1回250mg|2g/日|1 g"),
+            pick(rng, "1日1回|1日1回|1日2回|1日3回|1日4回|8時間毎|12時間毎|24時間毎|6時間ごと|q8h|q24h|分2|q12h|1日1回点滴静注|1日2回点滴"),
+            pick(rng, "7日間|5日間|3日間|14日間|10日間|5日|7日|2週間|4日間|6週間|8日間|1週間|計14日間|計7日間"),
+        )  # fmt: skip
+    if kind == "chemo":
+        return Item(pick(rng, _CHEMO), pick(rng, "80mg/m2|100mg/body|120mg/日|AUC5|1000mg/m2|80mg/日|200mg/body|75mg/m2|240mg|20mg/日|80%量|100mg/日"), pick(rng, "3週毎|2週毎|day1,8|4投2休|2投1休|3週ごと|day1|週1回|1日1回|分2 朝夕"), pick(rng, "14日分|21日分|28日分"))
+    if kind == "dmard":
+        return Item(pick(rng, _DMARDS), pick(rng, "8mg/週|6mg/週|12mg/週|1000mg/日|200mg/日|3mg/日|50mg/日|15mg/日|4mg/日|5mg/日|7.5mg/日|2mg/日|10mg/日|30mg 1T|15mg|40mg|50mg/週|162mg|100mg/日|2g/日|60mg/日"), pick(rng, "週1回|分2|分1 朝食後|隔週|2週毎|4週毎|1日1回|1日2回|8週毎|分2 朝夕食後"), days(rng))
+    if kind == "glp":
+        return Item(pick(rng, _BIOLOGICS), pick(rng, "60mg|120mg|210mg|300mg|100mg|80mg|40mg|30mg|140mg|150mg|0.75mg|0.5mg|1mg|2.5mg|30μg|11.25mg|3.75mg|10.8mg|45mg|90mg|1筒|1本|20μg|400mg"), pick(rng, "6か月毎|6ヶ月毎|6か月に1回|4週毎|4週ごと|月1回|毎月1回|2週毎|2週に1回|8週毎|8週間隔|12週毎|3か月毎|3ヶ月に1回|隔週|週1回|毎週月曜|半年毎|年1回"), site=pick(rng, "|皮下注|皮下注|sc|筋注|自己注射|皮下注射"))
+    if kind == "rescue":
+        return Item(pick(rng, _RESCUES), pick(rng, "1回1包|1包|1回5mg|5mg/回|1回2.5mg|2.5mg/回|1回1錠|1錠|1回1個|10mg/回|1回10mg|1回1時間量|1回2吸入|1T"), pick(rng, "疼痛時|突出痛時|呼吸困難時|疼痛時 1時間以上あけて|疼痛増強時|発作時|頭痛時|疼痛時1日4回まで|呼吸苦時|レスキュー|痛みが強い時|嘔気時|不安時|処置前"), as_needed=True)
+    times = rng.choice((1, 2, 3, 3))
+    name = pick(rng, _SALTS)
+    powder = re.search("散|細粒|末|顆粒", name)
+    dose = pick(rng, "0.5g|1g|1.5g|2g|3g|1包|3包|1.0g|1回1g") if powder else pick(rng, "10mL|20滴|1回10滴") if "液" in name else _tablets(rng, "tablet", times)
+    return Item(name, dose, usage(rng, times), days(rng))
 
 
 def _topical(rng: random.Random, name: str, kind: str) -> Item:
@@ -366,16 +425,18 @@ def draw(rng: random.Random, names: Names, kind: str = "") -> Item:
     """A drug with dose, usage and (unless as needed or not counted in days) days of supply.
 
     `kind`: oral | eye | inhaler | spray | ointment | patch | suppository | kampo | insulin | glp | injection |
-    as_needed | spaced, or '' for the mixture of an outpatient's list.
+    as_needed | spaced | salt | rescue | course (drugs of a stay) | chemo | dmard, or '' for the mixture of an outpatient's list.
     """
     kind = kind or rng.choices(
-        ("oral", "kampo", "insulin", "inhaler", "eye", "ointment", "patch", "suppository", "spray", "spaced", "as_needed", "glp", "short"),
-        (66, 4, 3, 3, 3, 3, 3, 1, 1, 2, 7, 1, 3),
+        ("oral", "kampo", "insulin", "inhaler", "eye", "ointment", "patch", "suppository", "spray", "spaced", "as_needed", "glp", "short", "salt", "rescue", "dmard"),
+        (66, 4, 3, 3, 3, 3, 3, 1, 1, 2, 7, 2, 5, 4, 1, 1),
     )[0]  # fmt: skip
     if kind == "insulin":
         return _insulin(rng, pick(rng, _TOPICAL["insulin"]))
     if kind == "injection":
         return _injection(rng, pick(rng, _TOPICAL["injection"]))
+    if kind in ("course", "chemo", "dmard", "rescue", "salt") or kind == "glp" and rng.random() < 0.6:
+        return _plain(rng, kind)
     if kind == "glp":
         dose = pick(rng, "0.25mg|0.5mg|0.75mg|2.5mg|1mg|1本|1A|1キット|60mg|40mg|30μg|1筒|100mg|1.8mg|2本")
         return Item(pick(rng, _TOPICAL["glp"]), dose, pick(rng, "週1回|週1回皮下注|週1回(日)|1日1回朝|2週毎|2週に1回|4週毎|6ヶ月毎|月1回|半年に1回|毎週火曜|3ヶ月毎"), site=pick(rng, "|||皮下注|sc"))

@@ -11,6 +11,7 @@ import random
 import re
 
 from schemas.statement import Action, AllergyCategory, Field, Kind
+from training.corpus import prescription_clauses as clauses
 from training.corpus.core import Context, Fact, Line
 from training.corpus.names import Names
 from training.corpus.prescription_items import Item, by_hand, compose, draw, item_fact, medicine, pick, usage
@@ -253,14 +254,16 @@ _DECOY = """
 
 
 def _table(text: str) -> list[tuple[str, str]]:
-    rows = [line.split(" ", 1) for line in text.strip().splitlines()]
+    rows = [line.split(" ", 1) for line in text.strip().splitlines() if line]
     return [(actions, template) for actions, template in rows]
 
 
 FAMILIES = {
-    "start": _table(_START), "keep": _table(_KEEP), "change": _table(_CHANGE), "switch": _table(_SWITCH), "stop": _table(_STOP),
-    "plan": _table(_PLAN), "past": _table(_PAST), "nurse": _table(_NURSE), "decoy": _table(_DECOY),
+    "start": _table(_START + clauses.START), "keep": _table(_KEEP + clauses.KEEP), "change": _table(_CHANGE + clauses.CHANGE),
+    "switch": _table(_SWITCH + clauses.SWITCH), "stop": _table(_STOP + clauses.STOP), "plan": _table(_PLAN + clauses.PLAN),
+    "past": _table(_PAST + clauses.PAST), "nurse": _table(_NURSE + clauses.NURSE), "decoy": _table(_DECOY + clauses.DECOY),
 }  # fmt: skip
+_WORDS |= clauses.WORDS
 _NONE = "なし|なし。|(-)|特になし|ない|無し|未確認|不明|（－）|-|なし（本人より）|特記なし|該当なし"
 _DO = "do|Do|DO|do処方|前回do|do 28日|do×28日|do（35日分）|前回と同じ|do 2ヶ月|d.o.|ｄｏ|変更なし|不変|前回同様|なし|do 56TD|前回通り35日分"
 
@@ -281,9 +284,10 @@ def thin(rng: random.Random, item: Item) -> Item:
     return item
 
 
-def _quantity(rng: random.Random, template: str) -> tuple[str, str]:
-    """An older and a newer quantity of one drug, rising or falling as the template says."""
+def _quantity(rng: random.Random, template: str, weekly: bool = False) -> tuple[str, str]:
+    """An older and a newer quantity of one drug, rising or falling as the template says; `weekly` those of methotrexate."""
     low, high = rng.choice(
+        (("4", "6"), ("6", "8"), ("8", "10"), ("10", "12"), ("12", "14"), ("8", "12"), ("12", "16")) if weekly else
         (("2.5", "5"), ("5", "10"), ("10", "20"), ("20", "40"), ("1", "2"), ("2", "3"), ("250", "500"), ("500", "1000"),
          ("25", "50"), ("12.5", "25"), ("40", "80"), ("1.25", "2.5"), ("0.5", "1"), ("50", "75"), ("100", "200"), ("30", "25"),
          ("7.5", "10"), ("60", "30"), ("4", "6"), ("8", "10"), ("15", "12.5"), ("1.5", "1.75"), ("3", "2"), ("750", "1500"))
@@ -292,7 +296,7 @@ def _quantity(rng: random.Random, template: str) -> tuple[str, str]:
     if (float(low) < float(high)) is down:
         low, high = high, low
     small = float(low) <= 4 and float(high) <= 4
-    unit = pick(rng, "錠|T|mg|錠|C|g|包|錠/日") if small else pick(rng, "mg|mg|mg|mg/日|μg|mg/day|単位" if float(low) < 30 else "mg|mg|mg/日|μg")
+    unit = "mg/週" if weekly else pick(rng, "錠|T|mg|錠|C|g|包|錠/日") if small else pick(rng, "mg|mg|mg|mg/日|μg|mg/day|単位" if float(low) < 30 else "mg|mg|mg/日|μg")
     return low + (unit if rng.random() < 0.75 else ""), high + unit
 
 
@@ -303,6 +307,7 @@ def _slots(rng: random.Random, word: str, place: int) -> str:
 
 def render(rng: random.Random, names: Names, actions: str, template: str) -> tuple[str, list[Fact]]:
     """A template filled in, with its facts in the order of their names."""
+    actions, _, own_kind = actions.partition(":")
     while choice := re.search(r"\[([^\[\]]*)\]", template):
         template = template[: choice.start()] + pick(rng, choice[1]) + template[choice.end() :]
     bare = "{A.o}" in template or ("{A.d}" in template and "X" in actions) or "{A.d}に" in template
@@ -311,22 +316,27 @@ def render(rng: random.Random, names: Names, actions: str, template: str) -> tup
     facts: list[Fact] = []
     shown: dict[str, Fact] = {}
     text = ""
-    kind = rng.choice(("oral", "oral", "oral", "as_needed")) if "訴え" in template or "指示" in template else ""
+    kind = own_kind
+    if not kind and ("訴え" in template or "指示" in template):
+        kind = rng.choice(("oral", "oral", "oral", "as_needed"))
     for at, piece in enumerate(re.split(r"\{([^{}]+)\}", template)):
         if at % 2 == 0:
-            text += piece
+            # A name that ends in Latin letters stands off the word behind it (add, off, do).
+            text += " " + piece if text and re.match("[A-Za-z]", piece) and re.search("[A-Za-z]$", text) else piece
             continue
         letter, _, part = piece.partition(".")
         if letter in "ABC":
             if letter not in items:
                 item = draw(rng, names, kind or rng.choice(("", "", "oral", "oral", "short")))
                 while any(item.name in other.name or other.name in item.name for other in items.values()):
-                    item = draw(rng, names)
-                if rng.random() < 0.12 and actions[0] in "PH":
+                    item = draw(rng, names, own_kind)
+                if rng.random() < 0.12 and actions[0] in "PH" and not own_kind:
                     item = draw(rng, names, "injection")
                 if bare and letter == "A":
-                    item = Item(medicine(rng, names).name if rng.random() < 0.8 else item.name)
-                    older, item.dose = _quantity(rng, template)
+                    weekly = own_kind == "dmard" and rng.random() < 0.6
+                    name = pick(rng, "MTX|MTX|メトトレキサート|リウマトレックス|メトジェクト") if weekly else item.name
+                    item = Item(name if own_kind or rng.random() < 0.2 else medicine(rng, names).name)
+                    older, item.dose = _quantity(rng, template, weekly)
                 item.dose, item.usage = item.dose or "1錠", item.usage or usage(rng, 1)
                 item.days = item.days or pick(rng, "5日間|7日間|3日間|14日間|10日間|5日|7日分|4日間|2週間|1週間")
                 items[letter] = item
@@ -364,6 +374,7 @@ def render(rng: random.Random, names: Names, actions: str, template: str) -> tup
             facts[-1].fields[Field.REACTION] = reaction
             text += reaction
         elif letter in ("n", "m"):
+            text += " " if re.search("[0-9A-Za-z]$", text) else ""
             text += str(rng.randint(1, 12) if letter == "n" else rng.randint(10, 58))
         elif letter in ("none", "do"):
             text += pick(rng, _NONE if letter == "none" else _DO)
