@@ -134,8 +134,17 @@ def test(kind: Kind, written: str, lexicon: Lexicon, min_score: float = MIN_SCOR
         entry = nearest if specimen is None and written not in _BY_CASE else None
     if entry is None:
         return Coded(written, (), candidates, own.local)
-    display = entry.display if kind is Kind.INFECTION else written if entry.packed_codings else _shown(written, entry.display)
+    display = entry.display if kind is Kind.INFECTION else written if entry.packed_codings else _shown(
+        written, entry.fact("name_ja") or entry.display
+    )
     return Coded(display, entry.codings, candidates, own.local, entry=entry)
+
+
+def test_called(written: str, name: str, lexicon: Lexicon) -> Coded:
+    """The test that `name` names, where its neighbours tell that `written` stands for it: pro(-) of a dipstick is 尿蛋白."""
+    coded = test(Kind.LAB, name, lexicon)
+    entry = coded.entry
+    return replace(coded, display=written if coded.codings or entry is None else _shown(written, entry.fact("name_ja") or name))
 
 
 def drug(written: str, lexicon: Lexicon) -> Coded:

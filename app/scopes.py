@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from app.normalize import parse_quantity, parse_reference_range
@@ -37,6 +37,7 @@ _SUPPLY = re.compile(r"(?<![0-9])[0-9]{1,3}\s{0,9}(?:日分|日間|TD|週間分)
 # A flag may stand between a row's last result and its unit. The unit has a slash, a percent sign or stands alone.
 _TAIL_UNIT = re.compile(r"[\s)|]{0,99}(?:[HL↑↓]{1,2}[\s)|]{0,99})?([^\s|]{0,20}[A-Za-zμ]/[^\s|]{0,20}|%|/μL|万/μL|[×x]?10\^\d+/μL|秒|fL|pg|COI)[\s|]*")
 _LOOK_UP = 25
+_ARROW = re.compile("→|⇒|➡|->")
 
 # Where a reference range may stand; `parse_reference_range` decides whether it is one. Folding leaves some dashes apart.
 # Numbers and gaps have an end, or a line of a hundred thousand digits would be searched from each of them.
@@ -107,28 +108,56 @@ class _Page:
 
     @cached_property
     def column_dates(self) -> tuple[tuple[int, EvidenceSpan], ...]:
-        """(statement, date of its column): rows below a line with two dates or more and no results of its own."""
+        """(statement, date of its column): rows below a line with two dates or more and no results of its own, or behind
+        or below two dates that an arrow joins (検査 10/9→10/28: UA 7.4→6.1、LDL 148)."""
         return tuple(self._column_dates())
 
     def _column_dates(self) -> Iterator[tuple[int, EvidenceSpan]]:
         for number in sorted(self.results):
+            if found := self._series(number):
+                yield from self._series_dates(number, *found)
+                continue
             head = self._head(number)
             if head is None:
                 continue
             dates = list(_DATE.finditer(self.texts[head]))
-            rows: dict[str, list[int]] = {}
-            for index in self.by_line[number]:
-                dated = self._has_own_date(index)
-                if self._is_result(index) and Field.VALUE in self.statements[index].fields and not dated:
-                    rows.setdefault(self.statements[index].name.quote, []).append(index)
+            rows = self._undated(number)
             # Below a further title, a single result need not be a cell of the table any more.
             titled = any(_TITLE.match(self.texts[n]) for n in range(head + 1, number) if n not in self.results)
             for row in rows.values():
                 if (len(rows) > 1 or titled) and len(row) < len(dates):
                     continue  # several tests on one line are no row, but AST/ALT 24/31 28/30 is
-                row.sort(key=lambda i: self.statements[i].fields[Field.VALUE].start)
                 for index, column in zip(row, self._columns(number, row, head, dates), strict=False):
                     yield index, self._span(head, dates[column])
+
+    def _undated(self, number: int) -> dict[str, list[int]]:
+        """Results of a line with a value and no date of their own there, by name, in the order of their values."""
+        rows: dict[str, list[int]] = {}
+        for index in self.by_line[number]:
+            statement = self.statements[index]
+            if self._is_result(index) and Field.VALUE in statement.fields and not self._has_own_date(index):
+                rows.setdefault(statement.name.quote, []).append(index)
+        for row in rows.values():
+            row.sort(key=lambda i: self.statements[i].fields[Field.VALUE].start)
+        return rows
+
+    def _series(self, number: int) -> tuple[int, list[re.Match[str]]] | None:
+        """The line with the dates that an arrow joins, and those dates: before the first result of the line itself, or on
+        a line above without results."""
+        first = min(self._begin(i) for i in self.by_line[number]) - self.lines[number].start
+        if dates := _joined_dates(self.texts[number][:first]):
+            return number, dates
+        for above in self._above(number):
+            if above not in self.results and (dates := _joined_dates(self.texts[above])):
+                return above, dates
+        return None
+
+    def _series_dates(self, number: int, head: int, dates: list[re.Match[str]]) -> Iterator[tuple[int, EvidenceSpan]]:
+        """A test with one value was measured at the first sampling, which is the whole one; with as many as there are
+        dates, at each of them; anything else is not clear."""
+        for row in self._undated(number).values():
+            if len(row) in (1, len(dates)):
+                yield from ((index, self._span(head, date)) for index, date in zip(row, dates, strict=False))
 
     def _head(self, number: int) -> int | None:
         """The line above with the dates of the columns: through rows of results only, at most 25 lines."""
@@ -450,6 +479,15 @@ class _Page:
                     for index in members:
                         yield index, self._span(number, supplies[0])
                     break
+
+
+def _joined_dates(text: str) -> list[re.Match[str]]:
+    """The dates of a heading of results that arrows join; none where there is other text between them."""
+    dates = list(_DATE.finditer(text))
+    gaps = [text[a.end() : b.start()] for a, b in pairwise(dates)]
+    if not gaps or len(text) > 60 or not _RESULTS.search(text[: dates[0].start()]):
+        return []
+    return dates if all(_ARROW.search(gap) and len(gap) <= 12 for gap in gaps) else []
 
 
 def _width(text: str) -> int:

@@ -10,6 +10,7 @@ from datetime import date
 
 from app import coding, methods, normalize
 from app.coding import MIN_SCORE, Coded
+from app.terminology.drugs import parse_drug
 from app.terminology.matching import Lexicon, Mention
 from schemas.issue import Issue, IssueType, Severity
 from schemas.record import Record, ReferenceRange
@@ -32,15 +33,19 @@ def records(
     from which a disease or test is coded by the one name that is near (0..1, setting CODING_MIN_SCORE)."""
     found: list[Record] = []
     issues: list[Issue] = []
+    before: Statement | None = None
     for statement in statements:
-        record = _record(statement, day, lexicon, min_score, issues)
+        record = _record(statement, before, day, lexicon, min_score, issues)
+        before = statement
         found.append(record)
         if not record.codings and not _denies_all(record):
             _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
     return found, issues
 
 
-def _record(statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]) -> Record:
+def _record(
+    statement: Statement, before: Statement | None, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+) -> Record:
     match statement.kind:
         case Kind.CONDITION:
             return _condition(statement, day, lexicon, min_score, issues)
@@ -49,7 +54,7 @@ def _record(statement: Statement, day: date, lexicon: Lexicon, min_score: float,
         case Kind.INFECTION:
             return _infection(statement, day, lexicon, min_score, issues)
         case Kind.LAB:
-            return _lab(statement, day, lexicon, min_score, issues)
+            return _lab(statement, before, day, lexicon, min_score, issues)
         case Kind.PRESCRIPTION:
             return _prescription(statement, lexicon, issues)
 
@@ -217,8 +222,56 @@ def _reference(statement: Statement) -> ReferenceRange | None:
     return ReferenceRange(low=limits[0], high=limits[1]) if limits else None
 
 
-def _lab(statement: Statement, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]) -> Record:
-    coded = coding.test(Kind.LAB, normalize.expand_name(statement.name.quote), lexicon, min_score)
+_COMPARED = re.compile(r"(?:以上|以下|未満|超)$")
+
+
+def _compared(statement: Statement) -> Statement:
+    """40倍以下: what compares belongs to the value, wherever the copied unit ends. The value's span then goes up to it,
+    over the unit, when the two stand side by side."""
+    value, unit = (statement.fields.get(field) for field in (Field.VALUE, Field.UNIT))
+    found = _COMPARED.search(unit.quote) if unit else None
+    if value is None or unit is None or found is None or not found.start() or unit.start != value.end:
+        return statement
+    whole = EvidenceSpan(start=value.start, end=unit.end, quote=value.quote + unit.quote)
+    bare = EvidenceSpan(start=unit.start, end=unit.start + found.start(), quote=unit.quote[: found.start()])
+    return statement.model_copy(update={"fields": statement.fields | {Field.VALUE: whole, Field.UNIT: bare}})
+
+
+# Fields of a urine dipstick as its line in a chart names them; with a grade they can be nothing else.
+_DIPSTICK = {
+    **dict.fromkeys(("pro", "prot", "蛋白", "タンパク"), "尿蛋白"),
+    **dict.fromkeys(("glu", "糖"), "尿糖"),
+    **dict.fromkeys(("ob", "bld", "潜血"), "尿潜血"),
+    **dict.fromkeys(("ket", "ケトン", "ケトン体"), "尿ケトン体"),
+    **dict.fromkeys(("uro", "ウロビリノーゲン"), "尿ウロビリノーゲン"),
+    **dict.fromkeys(("bil", "ビリルビン"), "尿ビリルビン"),
+}
+_FLU = re.compile(r"(?:インフル|flu)", re.IGNORECASE)
+
+
+def _called(statement: Statement, before: Statement | None) -> str | None:
+    """What a name that is too short to be one stands for, by its value and the test before it; None for all others.
+
+    pro(-) glu(-) OB(1+); インフルエンザA(+)・B(-).
+    """
+    value = statement.fields.get(Field.VALUE)
+    name = normalize.expand_name(statement.name.quote)
+    if value is None or normalize.parse_quantity(value.quote, None) is not None:
+        return None
+    if field := _DIPSTICK.get(name.lower()):
+        return field if normalize.parse_graded(value.quote) else None
+    if name in ("A", "B", "A型", "B型") and before is not None and before.kind is Kind.LAB and _FLU.search(before.name.quote):
+        return f"インフルエンザ{name[0]}" if normalize.parse_qualitative(value.quote) else None
+    return None
+
+
+def _lab(
+    statement: Statement, before: Statement | None, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+) -> Record:
+    statement = _compared(statement)
+    written = normalize.expand_name(statement.name.quote)
+    called = _called(statement, before)
+    coded = coding.test_called(written, called, lexicon) if called else coding.test(Kind.LAB, written, lexicon, min_score)
     kind = coded.entry.fact("kind") if coded.entry else ""
     span = statement.fields.get(Field.VALUE)
     quantity = text = None
@@ -257,7 +310,31 @@ def _lab(statement: Statement, day: date, lexicon: Lexicon, min_score: float, is
     )
 
 
+# ヘパリン5000単位 iv: without a form in the name the amount is what is given, not the strength of a product.
+_GIVEN = re.compile(
+    r"(?<![A-Za-z0-9０-９.．])[0-9０-９]+(?:[,.，．][0-9０-９]+)*\s*(?:mg|ｍｇ|㎎|g|ｇ|mcg|[μµu]g|μｇ|mL|ml|ｍＬ|ｍｌ|㎖|万?単位|国際単位|IU|mEq)(?:/(?:日|day|回))?$"
+)
+_SPLIT = re.compile(r"分\s*[2-9２-９二三四]|[2-9２-９]\s*[x×]|[x×]\s*[2-9２-９]|に分けて")
+
+
+def _given(statement: Statement) -> Statement:
+    """The statement with the amount at the end of its name as its dose, when it has a usage and no other dose.
+
+    Not with 分3: whether 250mg is then the day's amount or that of each intake is written nowhere. Without a usage the
+    amount may as well be the strength of what is taken (常用薬：アムロジピン5mg).
+    """
+    name, usage = statement.name, statement.fields.get(Field.USAGE)
+    if Field.DOSE in statement.fields or usage is None or _SPLIT.search(usage.quote) or parse_drug(name.quote).forms:
+        return statement
+    found = _GIVEN.search(name.quote)
+    if found is None or not found.start():
+        return statement
+    dose = EvidenceSpan(start=name.start + found.start(), end=name.end, quote=found[0])
+    return statement.model_copy(update={"fields": statement.fields | {Field.DOSE: dose}})
+
+
 def _prescription(statement: Statement, lexicon: Lexicon, issues: list[Issue]) -> Record:
+    statement = _given(statement)
     written = normalize.expand_name(statement.name.quote)
     coded = coding.drug(written, lexicon)
     dose, usage, days = (_quote(statement, f) for f in (Field.DOSE, Field.USAGE, Field.DAYS))

@@ -256,7 +256,7 @@ class Bench:
                 for name, rounds in self.rounds.items()
                 if name not in names
             },
-            "mask_and_choice_ms_per_sampled_token": one["choose_ms_per_sampled_token"],
+            "mask_and_choice_ms_per_sampled_token": one["sample_ms_per_sampled_token"],
             "latency": self.latency.medians(),
             "constrained_against_free": self.free,
         }  # fmt: skip

@@ -128,6 +128,7 @@ def row(rounds: Sequence[Round], path: Path, bandwidth: float | None) -> dict[st
         "submit_ms_per_note": rounded(sum(one.submitting for one in rounds) / done * 1000),
         "decode_ms_per_note": rounded(decoding / done * 1000),
         "choose_ms_per_note": rounded(choosing / done * 1000),
+        "sample_ms_per_sampled_token": rounded(total("sample_seconds") / max(1.0, total("sampled_tokens")) * 1000),
         "choose_ms_per_sampled_token": rounded(choosing / max(1.0, total("sampled_tokens")) * 1000),
         "choose_ms_per_output_token": rounded(choosing / max(1.0, total("sampled_tokens") + total("forced_tokens")) * 1000),
         "preempted": int(total("preempted")),
@@ -374,8 +375,8 @@ def table(result: dict[str, Any]) -> str:
             if found
         ),
         *(f"{name} writes the engine's texts: {_counts(f)}" for name, f in result["same_text_as_engine"].items()),
-        f"mask, choice and forced tokens: {result['mask_and_choice_ms_per_sampled_token']} ms a sampled token, "
-        f"{result['rows'][result['first']]['choose_ms_per_output_token']} ms a token of the output",
+        f"mask and choice: {result['mask_and_choice_ms_per_sampled_token']} ms a sampled token; with the tokens that follow "
+        f"from it {result['rows'][result['first']]['choose_ms_per_sampled_token']} ms",
     ]
     for name, found in result["latency"].items():
         lines.append(f"one note, {name}: " + ", ".join(f"{key} {value}" for key, value in found.items()))

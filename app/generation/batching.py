@@ -216,6 +216,7 @@ class Engine:
         self._mask(ready)
         now = time.perf_counter()
         decoding, choosing = masked - started, now - masked
+        self._metrics.sample_seconds += choosing
         if ready:
             assert ready[0].ready is not None
             self._context.logits(ready[0].ready)
@@ -369,7 +370,9 @@ class Engine:
         assert sequence.slot is not None and sequence.ready is not None
         request, matcher = sequence.request, sequence.matcher
         mask = self._masks[sequence.slot.number] if matcher is not None else None
+        started = time.perf_counter()
         choice = choose(self._context.logits(sequence.ready), mask, request.temperature, sequence.random)
+        self._metrics.sample_seconds += time.perf_counter() - started
         sequence.ready = None
         sequence.first = sequence.first or time.monotonic()
         before = sequence.forced

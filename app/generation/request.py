@@ -52,7 +52,8 @@ class Metrics:
 
     `prompt_tokens`: decoded; those found in the cache are `reused_tokens`. `slot_steps` / `steps` / slots is the batch
     occupancy. `preempted`: sequences that gave their room back. Seconds of the thread: `decode_seconds` in llama.cpp,
-    `choose_seconds` for masks, choices and grammars.
+    `choose_seconds` for masks, choices and grammars, of which `sample_seconds` for masks and choices alone: the rest goes
+    on the tokens that follow from a choice.
     """
 
     requests: int = 0
@@ -66,6 +67,7 @@ class Metrics:
     failed: int = 0
     decode_seconds: float = 0.0
     choose_seconds: float = 0.0
+    sample_seconds: float = 0.0
     kv_peak: int = 0
     kv_used: int = 0
     kv_tokens: int = 0

@@ -102,6 +102,24 @@ def test_missing_cells_between_signs_are_counted(sign: str) -> None:
     assert given_to(text, statements) == ["4/8", "4/1", "4/15"]
 
 
+@pytest.mark.parametrize("head", ["採血 10/9→10/28：", "【検査】入院時(10/9) → 退院前(10/28) ※一部のみ再検\n", "検査(10/9⇒10/28)\n"])
+def test_dates_that_an_arrow_joins_are_those_of_the_values_that_it_joins(head: str) -> None:
+    text = head + "UA 7.4→6.1、BNP 312→146 pg/mL、LDL 148\n"
+    line = text.count("\n") - 1
+    read = [*row(text, line, "UA", "7.4", "6.1"), *row(text, line, "BNP", "312", "146"), *row(text, line, "LDL", "148")]
+    assert given_to(text, read) == ["10/9", "10/28", "10/9", "10/28", "10/9"]
+
+
+def test_a_test_with_more_values_than_dates_gets_none_of_them() -> None:
+    text = "採血 10/9→10/28：UA 7.4→6.8→6.1\n"
+    assert given_to(text, row(text, 0, "UA", "7.4", "6.8", "6.1")) == [None] * 3
+
+
+def test_two_days_of_a_course_are_no_heading() -> None:
+    text = "10/9入院→10/28退院。採血でUA 7.4\n"
+    assert given_to(text, row(text, 0, "UA", "7.4")) == [None]
+
+
 def test_a_cell_beside_the_dated_columns_has_no_date() -> None:
     text = "項目|4/1|4/8|基準\nCRP|||0.14"
     assert given_to(text, row(text, 1, "CRP", "0.14")) == [None]

@@ -329,3 +329,67 @@ def test_a_reaction_beside_a_drug_that_nobody_read_is_an_issue(lexicon: Lexicon,
         span = EvidenceSpan(start=text.index(name), end=text.index(name) + len(name), quote=name)
         read.append(Statement(kind=Kind.ALLERGY, fields={Field.NAME: span}, category=AllergyCategory.MEDICATION))
     assert standardize.unread_allergies(text, mentions, read) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "usage", "dose", "unit"),
+    [
+        ("ヘパリン5000単位", "iv", "5000", "単位"),
+        ("アスピリン200mg", "内服", "200", "mg"),
+        ("アドレナリン０．３ｍｇ", "筋注", "0.3", "mg"),
+        ("チアマゾール15mg/日", "継続", "15", "mg/日"),
+    ],
+)
+def test_an_amount_behind_a_name_without_form_is_what_is_given(
+    lexicon: Lexicon, name: str, usage: str, dose: str, unit: str
+) -> None:
+    record, _ = one(lexicon, say(Kind.PRESCRIPTION, name=name, usage=usage))
+    assert record.dosage is not None
+    assert (record.dosage.dose, record.dosage.dose_unit) == (Decimal(dose), unit)
+    taken, named = record.statement.fields[Field.DOSE], record.statement.name
+    assert named.start < taken.start < taken.end == named.end
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [("アムロジピン錠5mg", "朝食後"), ("アムロジピン5mg", None), ("カルボシステイン500mg", "分3 毎食後"), ("ビタミンB12", "内服"), ("5mg", "内服")],
+)
+def test_an_amount_that_may_be_a_strength_is_no_dose(lexicon: Lexicon, name: str, usage: str | None) -> None:
+    fields = {"usage": usage} if usage else {}
+    record, _ = one(lexicon, say(Kind.PRESCRIPTION, name=name, **fields))
+    assert record.dosage is not None
+    assert record.dosage.dose is None
+    assert Field.DOSE not in record.statement.fields
+
+
+def test_a_comparator_behind_the_unit_is_that_of_the_value(lexicon: Lexicon) -> None:
+    text = "抗核抗体 40倍以下"
+    fields = {
+        Field.NAME: EvidenceSpan(start=0, end=4, quote=text[:4]),
+        Field.VALUE: EvidenceSpan(start=5, end=7, quote=text[5:7]),
+        Field.UNIT: EvidenceSpan(start=7, end=10, quote=text[7:]),
+    }
+    record, _ = one(lexicon, Statement(kind=Kind.LAB, fields=fields))
+    assert record.quantity == Quantity(value=Decimal(40), comparator=Comparator.LE, unit="倍")
+    assert [s.quote for s in record.statement.fields.values()] == ["抗核抗体", "40倍以下", "倍"]
+
+
+def test_the_fields_of_a_dipstick_are_those_of_urine(lexicon: Lexicon) -> None:
+    statements = [say(Kind.LAB, name=name, value=value) for name, value in (("pro", "-"), ("糖", "±"), ("OB", "1+"))]
+    records, _ = standardize.records(statements, DAY, lexicon)
+    assert [record.codings[0].display for record in records] == ["U-TP", "U-Glu", "U-Bld"]
+    assert [record.display for record in records] == ["pro", "糖", "OB"]
+    assert [record.text_value for record in records] == ["-", "±", "1+"]
+
+
+def test_without_a_grade_a_short_name_is_not_that_of_urine(lexicon: Lexicon) -> None:
+    record, _ = one(lexicon, say(Kind.LAB, name="糖", value="104", unit="mg/dL"))
+    assert not any(coding.display == "U-Glu" for coding in record.codings)
+
+
+def test_the_second_of_two_influenza_tests(lexicon: Lexicon) -> None:
+    tests = [say(Kind.LAB, name=name, value=value) for name, value in (("インフルエンザA", "+"), ("B", "-"))]
+    records, _ = standardize.records(tests, DAY, lexicon)
+    assert records[1].display == "B（インフルエンザB型抗原）"
+    alone, _ = standardize.records([tests[1]], DAY, lexicon)
+    assert alone[0].display == "B"
