@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     """Longest prompt and answer together, in tokens of the model. None: as `models_file` says."""
     model_slots: int | None = Field(None, ge=1, le=256)
     """Generations that one process runs at the same time. None: as `models_file` says."""
+    model_lanes: int | None = Field(None, ge=1, le=64)
+    """KV caches that decode side by side, each with its share of slots and threads. None: one a thread on the CPU where the
+    weights stay in the processor's cache (32 MiB), else one."""
     model_kv_tokens: int | None = Field(None, ge=512)
     """Room of the KV cache for all slots together, in tokens. None: slots times context."""
     model_kv_type: Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"] = "auto"
@@ -117,6 +120,9 @@ class Settings(BaseSettings):
     coding_min_score: float = Field(0.85, ge=0, le=1)
     """A disease, test or infection whose name no table has is coded by the nearest name from this likeness on, if that
     name is alone; below it, it stays uncoded and its candidates go to review. Drugs and allergens are never coded so."""
+    hold_uncertain: bool = True
+    """A statement that is rather wrong than right, by the model's calibration, is in no resource and no SS-MIX2 message; it
+    is stored and waits for review. Allergies are never held. Without a calibration nothing is."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property

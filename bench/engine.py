@@ -68,6 +68,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--generator-notes", type=int, default=_FEW_NOTES, help="notes for `generator`, which is slow")
     add("--slots", default="1,4,8,16")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add("--lanes", type=int, help="KV caches that decode side by side; without it the engine's own choice")
     add("--gpu-layers", type=int, default=0, help="-1: all")
     own = "auto: the engine's and the baselines' own defaults"
     add("--kv-type", choices=("auto", "f32", "f16", "bf16", "q8_0", "q4_0"), default="auto", help=own)
@@ -134,7 +135,7 @@ class Bench:
         return Memory(
             sequence_tokens=self.context, slots=slots, unified=SWITCH[args.unified],
             kv_type=None if args.kv_type == "auto" else args.kv_type,
-            flash_attention=SWITCH[args.flash_attention], threads=args.threads, gpu_layers=args.gpu_layers,
+            flash_attention=SWITCH[args.flash_attention], threads=args.threads, lanes=args.lanes, gpu_layers=args.gpu_layers,
         )  # fmt: skip
 
     def run(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class IssueType(StrEnum):
     NOT_SUPPORTED = "not-supported"
     BUSINESS_RULE = "business-rule"
     CONFLICT = "conflict"
+    DUPLICATE = "duplicate"
     TOO_LONG = "too-long"
     EXCEPTION = "exception"
     TRANSIENT = "transient"

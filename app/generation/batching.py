@@ -92,10 +92,12 @@ class Engine:
     The context belongs to the engine's thread, which lives as long as there is something to do.
     """
 
-    def __init__(self, context: LlamaContext, slots: int) -> None:
+    def __init__(self, context: LlamaContext, slots: int, beside: "Engine | None" = None) -> None:
+        """`beside`: another engine on the same model, whose tokenizer is used too: building one takes seconds for a large
+        vocabulary."""
+        self.slots = slots
         self._context = context
-        # The only tokenizer: building it takes seconds for a large vocabulary.
-        self._tokenizer = llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
+        self._tokenizer = beside._tokenizer if beside else llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
         self._masks = llguidance.numpy.allocate_token_bitmask(slots, self._tokenizer.vocab_size)
         self._executor = llguidance.LLExecutor() if self._tokenizer.vocab_size >= _WIDE_VOCABULARY and slots > 1 else None
         self._slots = [_Slot(number) for number in range(slots)]
@@ -144,6 +146,12 @@ class Engine:
                 self._thread.start()
             self._wake.notify()
         return sequence.pending
+
+    @property
+    def busy(self) -> int:
+        """Generations that wait or run."""
+        with self._wake:
+            return len(self._arrived) + len(self._waiting) + len(self._running())
 
     def metrics(self) -> Metrics:
         """A copy of the counters."""

@@ -7,7 +7,7 @@ import ctypes
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ _QUANTIZED = frozenset({"q8_0", "q4_0"})
 _FLASH = {None: -1, False: 0, True: 1}  # enum llama_flash_attn_type in llama.h
 _ALL_LAYERS = 1_000_000
 _UBATCH = 512
+_CACHED_BYTES = 32 * 1024 * 1024
+"""Weights up to this size stay in the last-level cache of a server's processor (32 MiB and more a chiplet)."""
 _GPU = 1  # enum ggml_backend_dev_type in ggml-backend.h
 _NO_CELLS = 1  # llama_decode: "could not find a KV slot for the batch" (llama.h)
 
@@ -39,6 +41,11 @@ class Memory:
     different numbers of tokens in several goes, reading the weights each time. None: on a GPU, where that reading is what
     takes the time, one room; on the CPU parts. `gpu_layers` -1: all.
 
+    `lanes`: KV caches that decode side by side, each with its share of slots, room and `threads`. None: on the CPU one for
+    each thread where the weights are so small that they stay in the processor's own cache, else one. Threads that share
+    a step wait for each other a hundred times in it, which is what a step of a small model takes; a large one is read
+    from memory once a step, and only a shared step shares that.
+
     `kv_type`: numbers in the cache; quantized ones need flash attention. None: on a GPU f16, on the CPU bf16.
     `flash_attention` None: on a GPU where llama.cpp finds it faster, on the CPU only for a quantized cache. Sums of
     half-precision numbers depend on which tokens are decoded together; with these defaults and weights in Q8_0, on the
@@ -52,8 +59,14 @@ class Memory:
     kv_type: KvType | None = None
     flash_attention: bool | None = None
     threads: int = 2
+    lanes: int | None = None
     gpu_layers: int = 0
     adapters: Mapping[str, Path] = field(default_factory=dict)
+
+    def share(self, slots: int, lanes: int) -> "Memory":
+        """That of one of `lanes`, with so many of the slots."""
+        room = None if self.kv_tokens is None else max(1, self.kv_tokens * slots // self.slots)
+        return replace(self, slots=slots, kv_tokens=room, threads=max(1, self.threads // lanes), lanes=1)
 
     @property
     def cache_type(self) -> KvType:
@@ -71,6 +84,14 @@ class Memory:
         return self.cache_type in _QUANTIZED
 
 
+def lane_slots(memory: Memory, model_bytes: int) -> list[int]:
+    """The slots of each lane, the most first, at least one each. `model_bytes`: size of the weights."""
+    small = memory.gpu_layers == 0 and not memory.shared_room and model_bytes <= _CACHED_BYTES
+    lanes = memory.lanes or (memory.threads if small else 1)
+    lanes = max(1, min(lanes, memory.slots, memory.threads))
+    return [memory.slots // lanes + (number < memory.slots % lanes) for number in range(lanes)]
+
+
 class NoCells(Exception):
     """The KV cache has no room for a batch; nothing of it was decoded."""
 
@@ -86,7 +107,8 @@ class Part:
 
 
 class LlamaContext:
-    """A GGUF file opened by llama.cpp. Not thread-safe.
+    """A GGUF file opened by llama.cpp, with one KV cache. Not thread-safe; but contexts `beside` each other may be used at
+    the same time, each by one thread.
 
     Raises Unavailable when the file or an adapter cannot be opened or memory is short, InvalidInput when an adapter does
     not fit the model or a setting cannot be had.
@@ -94,6 +116,7 @@ class LlamaContext:
 
     def __init__(self, path: Path, memory: Memory) -> None:
         self._model: Any = None
+        self._owner: LlamaContext | None = None
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
         if not path.is_file():
@@ -110,12 +133,22 @@ class LlamaContext:
         if not self._model:
             raise Unavailable(f"llama.cpp cannot open the model file {path}")
         try:
-            self._open(memory)
+            self._open_model(memory)
+            self._open_context(memory)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, memory: Memory) -> None:
+    def beside(self, memory: Memory) -> "LlamaContext":
+        """A further KV cache on the same model and adapters, to be closed before this one. Raises Unavailable."""
+        other = object.__new__(LlamaContext)
+        other._model, other._owner, other._context = self._model, self, None
+        other._vocabulary, other._adapters = self._vocabulary, dict(self._adapters)
+        other.vocabulary_size, other.begin_token, other.end_token = self.vocabulary_size, self.begin_token, self.end_token
+        other._open_context(memory)
+        return other
+
+    def _open_model(self, memory: Memory) -> None:
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.vocabulary_size: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
         self.begin_token: int = llama_cpp.llama_vocab_bos(self._vocabulary)
@@ -126,6 +159,8 @@ class LlamaContext:
             if not adapter:
                 raise Unavailable(f"adapter {name} ({file}) is not there, damaged, or not made for this model")
             self._adapters[name] = adapter
+
+    def _open_context(self, memory: Memory) -> None:
         room = memory.kv_tokens or memory.slots * memory.sequence_tokens
         options = llama_cpp.llama_context_default_params()
         options.n_ctx = room
@@ -156,7 +191,7 @@ class LlamaContext:
         """Gives the memory back; nothing of this can be used afterwards."""
         if self._context:
             llama_cpp.llama_free(self._context)
-        if self._model:
+        if self._model and self._owner is None:
             llama_cpp.llama_model_free(self._model)  # its adapters go with it
         self._context = self._model = None
         self._adapters.clear()

@@ -5,6 +5,8 @@ from many threads at once, and what is under way at the same time is decoded tog
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from outlines.types import CFG
 from app.errors import InvalidInput
 from app.generation.batching import Engine
 from app.generation.chat import ChatTemplate, Message, Prompt
-from app.generation.context import LlamaContext, Memory
+from app.generation.context import LlamaContext, Memory, lane_slots
 from app.generation.request import Generated, Metrics, Pending, Request
 from app.generation.structured import lark_grammar, lark_source
 
@@ -43,8 +45,18 @@ class LlamaCpp(Model):
         self.path = path
         self.memory = memory or Memory()
         self.type_adapter = GrammarAdapter()
-        self._context = LlamaContext(path, self.memory)
-        self._engine = Engine(self._context, self.memory.slots)
+        slots = lane_slots(self.memory, path.stat().st_size if path.is_file() else 0)
+        lanes = [self.memory.share(number, len(slots)) for number in slots]
+        self._context = LlamaContext(path, lanes[0])
+        self._beside: list[LlamaContext] = []
+        try:
+            self._beside += [self._context.beside(lane) for lane in lanes[1:]]
+            first = Engine(self._context, slots[0])
+        except BaseException:
+            self._close_contexts()
+            raise
+        others = zip(self._beside, slots[1:], strict=True)
+        self._engines = [first, *(Engine(context, number, first) for context, number in others)]
         self.begin_token = self._context.begin_token
         self.begin_text = self.piece(self.begin_token).decode("utf-8", "replace") if self.begin_token >= 0 else ""
         self.vocabulary_size = self._context.vocabulary_size
@@ -55,8 +67,13 @@ class LlamaCpp(Model):
 
     def close(self) -> None:
         """Ends what runs and gives the memory back; the model cannot be used afterwards."""
-        self._engine.close()
-        self._context.close()
+        for engine in self._engines:
+            engine.close()
+        self._close_contexts()
+
+    def _close_contexts(self) -> None:
+        for context in [*self._beside, self._context]:
+            context.close()
 
     def metadata(self, key: str) -> str | None:
         """The GGUF value of `key` as text, or None."""
@@ -82,7 +99,7 @@ class LlamaCpp(Model):
 
     def metrics(self) -> Metrics:
         """What the engine did since the model was opened, and what it holds now."""
-        return self._engine.metrics()
+        return reduce(add, (engine.metrics() for engine in self._engines))
 
     # -- generation -------------------------------------------------------------------------------------------
 
@@ -97,7 +114,8 @@ class LlamaCpp(Model):
         Options are the fields of `batching.Request`. Raises InvalidInput, TooLong, Unavailable.
         """
         tokens = self.tokenize(prompt, special=True) if isinstance(prompt, str) else prompt
-        return self._engine.submit(Request(tuple(tokens), grammar, **options))
+        request = Request(tuple(tokens), grammar, **options)
+        return min(self._engines, key=lambda engine: engine.busy / engine.slots).submit(request)
 
     def write_chat(self, messages: Sequence[Message], grammar: str | None, **options: Any) -> Generated:
         """The answer to `messages`; those before the last are shared. Options and errors as for `write`; InvalidInput

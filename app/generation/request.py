@@ -48,7 +48,7 @@ class Generated:
 
 @dataclass
 class Metrics:
-    """Sums since the engine was made, and what is there now (`waiting`, `running`, `kv_used`, in tokens).
+    """Sums since the model was opened, and what is there now (`waiting`, `running`, `kv_used`, in tokens).
 
     `prompt_tokens`: decoded; those found in the cache are `reused_tokens`. `slot_steps` / `steps` / slots is the batch
     occupancy. `preempted`: sequences that gave their room back. Seconds of the thread: `decode_seconds` in llama.cpp,
@@ -72,13 +72,18 @@ class Metrics:
     kv_used: int = 0
     kv_tokens: int = 0
     slots: int = 0
+    lanes: int = 1
     waiting: int = 0
     running: int = 0
 
     @property
     def occupancy(self) -> float:
         """Mean share of the slots that took part in a step; 0 before the first."""
-        return self.slot_steps / (self.steps * self.slots) if self.steps else 0.0
+        return self.slot_steps * self.lanes / (self.steps * self.slots) if self.steps else 0.0
+
+    def __add__(self, other: "Metrics") -> "Metrics":
+        """Those of two lanes together."""
+        return Metrics(**{name: getattr(self, name) + getattr(other, name) for name in asdict(self)})
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self) | {"occupancy": self.occupancy}

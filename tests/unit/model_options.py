@@ -13,6 +13,7 @@ class Options:
     model_slots: int | None = None
     model_gpu_layers: int = 0
     model_threads: int | None = 1
+    model_lanes: int | None = None
     model_kv_tokens: int | None = None
     model_kv_type: Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"] = "auto"
     model_kv_unified: Literal["auto", "on", "off"] = "auto"

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import InvalidInput, ModelOutputError, TooLong, Unavailable
 from app.generation.chat import Message
-from app.generation.context import Memory
+from app.generation.context import Memory, lane_slots
 from app.generation.llama import LlamaCpp
 from app.generation.request import Generated
 
@@ -31,7 +31,7 @@ def all_of(model: LlamaCpp, prompts: list[str], **options: object) -> list[Gener
 
 def at_once(model: LlamaCpp) -> AbstractContextManager[object]:
     """What is submitted inside reaches the engine's thread together, however slow the machine is."""
-    return model._engine._wake
+    return model._engines[0]._wake
 
 
 def logarithms(generated: list[Generated]) -> list[float]:
@@ -272,3 +272,63 @@ def test_a_closed_engine_tells_those_who_wait(plain_path: Path) -> None:
             one.result()
     with pytest.raises(Unavailable, match="closed"):
         model.submit("x", LETTERS)
+
+
+@pytest.mark.parametrize(
+    ("memory", "size", "slots"),
+    [
+        (Memory(slots=4, threads=2), 6_000_000, [2, 2]),
+        (Memory(slots=5, threads=2), 6_000_000, [3, 2]),
+        (Memory(slots=1, threads=8), 6_000_000, [1]),
+        (Memory(slots=4, threads=1), 6_000_000, [4]),
+        (Memory(slots=4, threads=2), 600_000_000, [4]),
+        (Memory(slots=4, threads=2, gpu_layers=-1), 6_000_000, [4]),
+        (Memory(slots=4, threads=2, unified=True), 6_000_000, [4]),
+        (Memory(slots=4, threads=4, lanes=2), 600_000_000, [2, 2]),
+        (Memory(slots=4, threads=2, lanes=1), 6_000_000, [4]),
+        (Memory(slots=2, threads=8, lanes=16), 6_000_000, [1, 1]),
+    ],
+)
+def test_lanes_share_slots(memory: Memory, size: int, slots: list[int]) -> None:
+    assert lane_slots(memory, size) == slots
+
+
+def test_lanes_write_what_one_writes(plain_path: Path, alone: list[Generated]) -> None:
+    model = opened(plain_path, slots=4, threads=2, kv_tokens=2048)
+    try:
+        pending = [model.submit(prompt, LETTERS) for prompt in PROMPTS]
+        found = [one.result() for one in pending]
+        assert [one.text for one in found] == [one.text for one in alone]
+        assert logarithms(found) == pytest.approx(logarithms(alone), abs=1e-3)
+        metrics, lanes = model.metrics(), [engine.metrics() for engine in model._engines]
+        assert (metrics.lanes, metrics.slots, metrics.kv_tokens) == (2, 4, 2048)
+        assert metrics.requests == len(PROMPTS) == sum(lane.requests for lane in lanes)
+        assert all(lane.requests for lane in lanes), "every lane had work"
+        assert 0 < metrics.occupancy <= 1
+    finally:
+        model.close()
+
+
+def test_a_generation_goes_to_the_lane_that_has_least_to_do(plain_path: Path) -> None:
+    model = opened(plain_path, slots=2, threads=2)
+    try:
+        endless = model.submit("x", ENDLESS)
+        while not model.metrics().running:
+            pass
+        assert model.write(PROMPTS[0], LETTERS).text, "it does not wait behind the endless one"
+        endless.cancel()
+        with pytest.raises(Unavailable):
+            endless.result()
+    finally:
+        model.close()
+
+
+def test_closing_ends_the_work_of_all_lanes(plain_path: Path) -> None:
+    model = opened(plain_path, slots=2, threads=2)
+    pending = [model.submit("x", ENDLESS) for _ in range(4)]
+    model.close()
+    for one in pending:
+        with pytest.raises((Unavailable, TooLong)):
+            one.result()
+    with pytest.raises(Unavailable):
+        model.submit("x", ENDLESS)
