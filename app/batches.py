@@ -111,7 +111,8 @@ def _converted(
         started = time.monotonic()
         try:
             conversion = convert(note, before)
-            wide = [record for record in conversion.records if record.statement.kind in _PATIENT_WIDE]
+            told = (record for record in conversion.records if record.written)
+            wide = [record for record in told if record.statement.kind in _PATIENT_WIDE]
             if wide:
                 # Nobody else uses this list now: the patient's next note begins after this one has ended.
                 earlier.setdefault(note.patient.id, []).append((note.model_copy(update={"text": ""}), wide))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands import (
+    evaluate,
     explain,
     export,
     import_ssmix2,
@@ -22,6 +23,7 @@ from app.commands import (
     quiet,
     read_settings,
     terminology,
+    training_data,
 )
 from app.errors import HyojunError, InvalidInput
 from app.log import configure, describe
@@ -228,8 +230,11 @@ app.command("profiles")(profiles.profiles)
 app.add_typer(models.models, name="models")
 app.add_typer(terminology.terminology, name="terminology")
 app.add_typer(local_codes.local_codes, name="local-codes")
+export.app.command("sft")(training_data.sft)
 app.add_typer(export.app, name="export")
+app.add_typer(training_data.opt_outs, name="opt-out")
 app.add_typer(import_ssmix2.app, name="import")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 if __name__ == "__main__":

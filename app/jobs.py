@@ -26,6 +26,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, insert, literal, or_, 
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from app import reviews
 from app.errors import Conflict, NotFound
 from app.note_rows import chart_note, note_values
 from models import Base, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
@@ -243,7 +244,7 @@ def complete(session: Session, claim: Claim, conversion: Conversion, *, release:
     """Marks the job done and stores its work: all of it in the caller's transaction, or nothing.
 
     A resource whose (type, id) is there already becomes its next version. `release`: resources without an error are
-    released at once; the others are drafts whatever it says.
+    released at once; the others are drafts whatever it says. The review of an earlier result of the note is superseded.
     Raises: Conflict if the claim is void; the caller discards the work.
     """
     if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
@@ -255,6 +256,7 @@ def complete(session: Session, claim: Claim, conversion: Conversion, *, release:
     versions = _next_versions(session, conversion.resources)
     session.add_all(_rows(claim, run.id, conversion, versions, release))
     session.flush()
+    reviews.begin(session, claim.note_id)
 
 
 def _rows(

@@ -6,8 +6,9 @@ a note is converted: two notes that are converted at once know nothing of each o
 their note and stay as its conversion wrote them.
 
 Taken is the newest finished job of each note, of a corrected note the newest one. A statement whose resource is held back
-because a check found an error in it goes nowhere. One system is one source: two of them that use one patient id may mean two
-persons, so they are never joined.
+because a check found an error in it goes nowhere, nor does one that is held for review or told more completely elsewhere
+(`Record.written`). One system is one source: two of them that use one patient id may mean two persons, so they are never
+joined.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from app import ssmix2
 from app.errors import Conflict, InvalidInput, NotFound
-from app.fhir.codes import EVIDENCE
+from app.fhir.origin import made_of
 from app.note_rows import chart_note
 from app.results import stored_message
 from app.ssmix2 import DataKind, Facility, Message
@@ -32,19 +33,9 @@ from schemas.issue import Issue, Severity
 from schemas.job import JobState
 from schemas.note import ChartNote
 from schemas.record import Record
-from schemas.statement import Kind
 
 PATIENT_WIDE = (DataKind.PATIENT, DataKind.ALLERGY, DataKind.DIAGNOSIS)
 """Kinds of which a patient has one file for all his notes."""
-
-# Which resources a statement may have become; only its own can hold it back.
-_TYPES = {
-    Kind.CONDITION: ("Condition", "FamilyMemberHistory"),
-    Kind.ALLERGY: ("AllergyIntolerance",),
-    Kind.INFECTION: ("Observation",),
-    Kind.LAB: ("Observation",),
-    Kind.PRESCRIPTION: ("MedicationRequest",),
-}
 
 MessageKey = tuple[str, date | None, str]
 """Kind, day and order number: of one patient, what a file of the storage is of."""
@@ -218,6 +209,8 @@ def _read(session: Session, chosen: Sequence[tuple[Note, Job]], facility: Facili
         chart = chart_note(note)
         assert job.finished_at is not None
         records = [_record(chart, payload, record) for payload, record in statements[job.id]]
+        # Its conversion wrote no message of a statement that was held for review.
+        records = [record for record in records if record.written]
         passed = _without(records, held[job.id])
         own = [stored_message(row, note.patient_id) for row in messages[job.id]]
         issues: list[Issue] = []
@@ -234,13 +227,8 @@ def _record(note: ChartNote, payload: dict[str, Any], record: dict[str, Any] | N
 
 
 def _without(records: Sequence[Record], faulty: Sequence[dict[str, Any]]) -> list[Record]:
-    """Records that none of the faulty resources was made of. A resource tells its record by type and evidence."""
-    held = {(content["resourceType"], _evidence(content)) for content in faulty}
-    return [
-        record
-        for record in records
-        if not any((type_, _spans(record)) in held for type_ in _TYPES[record.statement.kind])
-    ]
+    """Records that none of the faulty resources was made of."""
+    return [record for record in records if not any(made_of(content, record.statement) for content in faulty)]
 
 
 def _made_again(
@@ -256,19 +244,6 @@ def _made_again(
     sender = replace(facility, department_code=department, department_name=note.department)
     made, issues = ssmix2.messages(note, records, facility=sender, sent_at=sent_at, source=source)
     return [message for message in made if message.kind not in PATIENT_WIDE], issues
-
-
-def _evidence(content: dict[str, Any]) -> frozenset[tuple[int, int]]:
-    found = set()
-    for extension in content.get("extension", ()):
-        if extension.get("url") == EVIDENCE:
-            place = {part["url"]: part.get("valueInteger") for part in extension["extension"]}
-            found.add((place["offset"], place["offset"] + place["length"]))
-    return frozenset(found)
-
-
-def _spans(record: Record) -> frozenset[tuple[int, int]]:
-    return frozenset((span.start, span.end) for span in record.statement.fields.values())
 
 
 def _ever_used(session: Session, source: str, patient_id: str) -> tuple[frozenset[MessageKey], frozenset[int]]:

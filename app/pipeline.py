@@ -1,8 +1,10 @@
 """The path of one note: text in, records, FHIR and SS-MIX2 out. The steps in reading order; no database, no network.
 
-    model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> FHIR (build, check) -> SS-MIX2
+    model (generation) -> spans (extraction, scopes) -> values and codes (standardize) -> probabilities (confidence)
+        -> FHIR (build, check) -> SS-MIX2
 """
 
+import logging
 import re
 import uuid
 from collections.abc import Iterable, Sequence
@@ -11,19 +13,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import __version__, extraction, fhir, scopes, ssmix2, standardize
+from app import __version__, confidence, extraction, fhir, restated, scopes, ssmix2, standardize
+from app.confidence import Calibration
 from app.generation.endpoint import ServerOptions
 from app.generation.endpoint import configured as model_server
 from app.generation.reader import NoteReader, Reading
-from app.generation.registry import ModelOptions, Models, configured
+from app.generation.registry import READING, ModelOptions, Models, configured
 from app.generation.remote import RemoteModel
 from app.generation.segments import fold
 from app.terminology.matching import Lexicon
 from schemas.coding import Candidate, Coding
-from schemas.issue import Issue, Severity
+from schemas.issue import Issue, IssueType, Severity
 from schemas.note import ChartNote
 from schemas.record import Record
 from schemas.statement import Kind, Statement
+
+log = logging.getLogger(__name__)
 
 
 class Options(ModelOptions, ServerOptions, Protocol):
@@ -43,13 +48,16 @@ class Options(ModelOptions, ServerOptions, Protocol):
     def profiles_file(self) -> Path: ...
     @property
     def coding_min_score(self) -> float: ...
+    @property
+    def hold_uncertain(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Everything that came out of one note. `run` describes the generation: model, adapter, prompt, grammar and
-    terminology fingerprints, seed, tokens, duration in milliseconds, instants. `resources`: raw FHIR R4 JSON (numbers
-    Decimal), Patient and DocumentReference first, Provenance last."""
+    """Everything that came out of one note. `run` describes the generation: model, adapter, prompt, grammar, terminology
+    and calibration fingerprints, seed, tokens, duration in milliseconds, instants. `statements`, `records`: of one order;
+    a record that is held is there, and in nothing else. `resources`: raw FHIR R4 JSON (numbers Decimal), Patient and
+    DocumentReference first, Provenance last."""
 
     run: dict[str, Any]
     statements: list[Statement]
@@ -83,12 +91,19 @@ class Converter:
         options: Options,
         profiles: fhir.Profiles | None = None,
         models: Models | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.reader = reader
         self.models = models
         """Where the reader's model comes from, with those of the other use cases; None: made without a registry."""
         self.lexicon = lexicon
         self.profiles = profiles
+        self.calibration = calibration if calibration and calibration.fits(reader.fingerprints.as_dict()) else None
+        """None: there is none, or it was fitted for another model (then every conversion says so)."""
+        self._of_another_model = calibration is not None and self.calibration is None
+        if self._of_another_model:
+            log.warning("the calibration was fitted for another model than the one that is open; it is not applied")
+        self._hold = options.hold_uncertain
         self._min_score = options.coding_min_score
         number, name = options.institution_number, options.facility_name
         self._facility = fhir.Facility(
@@ -104,18 +119,22 @@ class Converter:
     def load(cls, options: Options, lexicon: Lexicon) -> "Converter":
         """Opens the model and, if it is there, the file of profiles; slow, so once a process.
 
-        Raises Unavailable, InvalidInput, NotFound (no use case reads notes).
+        Raises Unavailable, InvalidInput, NotFound (no use case reads notes); the first two also for the calibration that
+        the registry names. A model that is served elsewhere tells no confidences, so it has none.
         """
         profiles = fhir.Profiles.open(options.profiles_file) if options.profiles_file.is_file() else None
         if endpoint := model_server(options):
             return cls(NoteReader(RemoteModel(endpoint), max_seconds=endpoint.max_seconds), lexicon, options, profiles)
-        models = Models(configured(options), options)
+        registry = configured(options)
+        path = registry.get(READING).calibration
+        calibration = Calibration.load(path) if path else None
+        models = Models(registry, options)
         try:
             reader = NoteReader.of(models)
         except BaseException:
             models.close()
             raise
-        return cls(reader, lexicon, options, profiles, models)
+        return cls(reader, lexicon, options, profiles, models, calibration)
 
     @property
     def slots(self) -> int:
@@ -133,17 +152,13 @@ class Converter:
         """
         started = datetime.now(UTC)
         lexicon = self.lexicon
-        mentions = lexicon.find_mentions(note.text)
-        known = [(m.start, m.end, m.kind) for m in mentions]
-        reading = self.reader.read(note.text, known, note.document_type.value)
-        statements, located = extraction.locate(reading.lines, reading.written, fold)
-        statements = scopes.distribute(reading.lines, statements, fold)
-        statements, unlikely = standardize.plausible(statements, lexicon)
-        unread = standardize.unread_allergies(note.text, mentions, statements)
-        records, coded = standardize.records(statements, note.date, lexicon, self._min_score)
+        reading, records, read = self._read(note, lexicon)
+        records, weighed = self._weighed(records)
+        records, repeated = restated.restated(records, lexicon)
+        likely = [record for record in records if record.written]
         department = lexicon.department(note.department)
         run = self._run(reading, lexicon, started)
-        resources, built = self._resources(note, records, department, run, started, source)
+        resources, built = self._resources(note, likely, department, run, started, source)
         bundle = fhir.collection(note, resources, started)
         found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=lexicon.lab_displays)
         # Best practices that the profiles only recommend would bury what a person has to read.
@@ -151,7 +166,7 @@ class Converter:
         if held := _faulty(bundle, checked):
             passed = [r for r in resources if (r["resourceType"], r["id"]) not in held]
             bundle = fhir.collection(note, passed, started)
-        messages, sent = self._messages(note, records, department, earlier, source, started)
+        messages, sent = self._messages(note, likely, department, earlier, source, started)
         return Conversion(
             run=run,
             # The tables know an allergen's category better than the model: the record's statement has it.
@@ -160,10 +175,34 @@ class Converter:
             resources=resources,
             bundle=bundle,
             messages=messages,
-            issues=[*reading.issues, *located, *unlikely, *unread, *coded, *built, *checked, *sent],
+            issues=[*read, *weighed, *repeated, *built, *checked, *sent],
             held=held,
             candidates={n: record.candidates for n, record in enumerate(records) if record.candidates},
         )
+
+    def read(self, note: ChartNote) -> list[Record]:
+        """What the model says of the note, with values and codes: the first half of `convert`, before it is known what is
+        likely. Raises as `convert` does."""
+        return self._read(note, self.lexicon)[1]
+
+    def _read(self, note: ChartNote, lexicon: Lexicon) -> tuple[Reading, list[Record], list[Issue]]:
+        mentions = lexicon.find_mentions(note.text)
+        known = [(m.start, m.end, m.kind) for m in mentions]
+        reading = self.reader.read(note.text, known, note.document_type.value)
+        statements, located = extraction.locate(reading.lines, reading.written, fold)
+        statements = scopes.distribute(reading.lines, statements, fold)
+        statements, unlikely = standardize.plausible(statements, lexicon)
+        unread = standardize.unread_allergies(note.text, mentions, statements)
+        records, coded = standardize.records(statements, note.date, lexicon, self._min_score)
+        return reading, records, [*reading.issues, *located, *unlikely, *unread, *coded]
+
+    def _weighed(self, records: list[Record]) -> tuple[list[Record], list[Issue]]:
+        if self.calibration is not None:
+            return confidence.weigh(records, self.calibration, hold=self._hold)
+        if not self._of_another_model:
+            return records, []
+        text = "the calibration was fitted for another model: statements have no probability, and none is held"
+        return records, [Issue(severity=Severity.INFORMATION, code=IssueType.INFORMATIONAL, text=text)]
 
     def _run(self, reading: Reading, lexicon: Lexicon, started: datetime) -> dict[str, Any]:
         return {
@@ -171,6 +210,7 @@ class Converter:
             **self.reader.fingerprints.as_dict(),
             "terminology": lexicon.version,
             "profiles": self.profiles.fingerprint if self.profiles else None,
+            "calibration": self.calibration.fingerprint if self.calibration else None,
             "version": __version__,
             "seed": 0,
             "prompt_tokens": reading.prompt_tokens + reading.forced_tokens,

@@ -42,7 +42,8 @@ class NoteResult:
 
 
 def job_status(session: Session, job_id: UUID) -> dict[str, Any]:
-    """A job as the API shows it: state, times, issues, and how much came out. `seconds`: from start to end.
+    """A job as the API shows it: state, times, issues, and how much came out. `seconds`: from start to end. `held`: how many
+    of the statements wait for review instead of being in the resources.
 
     Raises: NotFound.
     """
@@ -56,6 +57,8 @@ def job_status(session: Session, job_id: UUID) -> dict[str, Any]:
         .group_by(NoteStatement.kind)
     )
     counts = {str(kind): int(count) for kind, count in session.execute(kinds)}
+    uncertain = select(func.count()).select_from(NoteStatement).join(Run, Run.id == NoteStatement.run_id)
+    held = session.scalar(uncertain.where(Run.job_id == job_id, NoteStatement.record["held"].as_boolean()))
     resources = session.scalar(select(func.count()).select_from(Resource).where(Resource.job_id == job_id))
     model_ms = session.scalar(select(Run.duration_ms).where(Run.job_id == job_id).limit(1))
     took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
@@ -73,6 +76,7 @@ def job_status(session: Session, job_id: UUID) -> dict[str, Any]:
             "model_seconds": None if model_ms is None else model_ms / 1000,
         },
         "statements": {kind.value: counts.get(kind, 0) for kind in Kind},
+        "held": held,
         "resources": resources,
         "issues": [{key: value for key, value in issue.items() if value is not None} for issue in issues],
     }

@@ -3,23 +3,28 @@
 from models.jobs import Job, JobIssue
 from models.metadata import Base
 from models.notes import Note, NoteStatement, Run
-from models.resources import ClinsBundle, ReleaseState, Resource, Review, Ssmix2Message
+from models.resources import ClinsBundle, ReleaseState, Resource, Ssmix2Message
+from models.reviews import AuditEvent, Decision, NoteReview, Review, TrainingOptOut
 from models.terminology import CodeSystemRelease, Concept, ImportState, LocalCode
 
 __all__ = [
+    "AuditEvent",
     "Base",
     "ClinsBundle",
     "CodeSystemRelease",
     "Concept",
+    "Decision",
     "ImportState",
     "Job",
     "JobIssue",
     "LocalCode",
     "Note",
+    "NoteReview",
     "NoteStatement",
     "ReleaseState",
     "Resource",
     "Review",
     "Run",
     "Ssmix2Message",
+    "TrainingOptOut",
 ]

@@ -74,6 +74,8 @@ class Run(Base):
     terminology: Mapped[str]
     profiles: Mapped[str | None]
     """Fingerprint of the imported FHIR profiles that the resources were checked with."""
+    calibration: Mapped[str | None]
+    """Fingerprint of the calibration that the statements' probabilities come from; None: they have none."""
     version: Mapped[str]
     seed: Mapped[int | None]
     prompt_tokens: Mapped[int]

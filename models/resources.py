@@ -1,15 +1,14 @@
-"""What a job made of a note: FHIR resources, SS-MIX2 messages, and people's judgement of them."""
+"""What a job made of a note: FHIR resources and SS-MIX2 messages; and the Bundles that were handed out."""
 
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func, true
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
-from schemas.review import Decision
 
 
 class ReleaseState(StrEnum):
@@ -106,28 +105,3 @@ class Ssmix2Message(Base):
     department: Mapped[str]
     """A department code, or `-`; part of the file's name."""
     payload: Mapped[str]
-
-
-class Review(Base):
-    """One person's decision on one version of a resource."""
-
-    __tablename__ = "reviews"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    resource_type: Mapped[str]
-    resource_id: Mapped[str]
-    resource_version: Mapped[int]
-    decision: Mapped[str]
-    decided_by: Mapped[str]
-    decided_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["resource_type", "resource_id", "resource_version"],
-            ["resources.type", "resources.id", "resources.version"],
-            ondelete="CASCADE",
-        ),
-        one_of("decision", Decision),
-        CheckConstraint("decided_by <> ''", name="decided_by"),
-        Index(None, "resource_type", "resource_id", "resource_version"),
-    )

@@ -4,7 +4,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from schemas.coding import Candidate, Coding
-from schemas.statement import Statement
+from schemas.statement import EvidenceSpan, Statement
 from schemas.value import Value
 
 
@@ -79,6 +79,10 @@ class Record(Value):
     result (the note's date if not stated; None if the stated one cannot be computed).
     `quantity` | `text_value`: a result's value; `text_value` is the graded or qualitative result in canonical form
     (陽性 陰性 判定保留, - ± 1+ 2+ …, blood groups A B O AB).
+    `probability`: 0..1, that the note says this (name and assertion), by the model's calibration; None: not known.
+    `restates`: the index of the note's record that tells the same more completely and stands for this one; `also`: where
+    else the note names what this record tells.
+    `held`: too unlikely to be written; it waits for a person, and is in no resource and no message until then.
     """
 
     statement: Statement
@@ -95,3 +99,12 @@ class Record(Value):
     dosage: Dosage | None = None
     reactions: tuple[str, ...] = ()
     relative: str | None = None
+    probability: float | None = None
+    held: bool = False
+    restates: int | None = None
+    also: tuple[EvidenceSpan, ...] = ()
+
+    @property
+    def written(self) -> bool:
+        """Is it in resources and messages, if nothing is wrong with them?"""
+        return not self.held and self.restates is None

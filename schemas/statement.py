@@ -116,7 +116,8 @@ class Statement(Value):
     """One statement with the characters that each field was copied from.
 
     `category` for allergies only, `result` for infections only (None: only a quantity is stated),
-    `action` for prescriptions only. `confidence`: 0..1, mean probability of the model's choices; None if unknown.
+    `action` for prescriptions only. `confidence`: 0..1, the product of the probabilities of the model's choices, which is
+    not the probability that it is right (`Record.probability`); None if unknown.
     """
 
     kind: Kind

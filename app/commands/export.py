@@ -174,7 +174,7 @@ def ssmix2(
     from app.report import console, progress_bar
 
     screen, messages = console(), console(stderr=True)
-    moment = _moment(since)
+    moment = instant(since)
     total, failed = storage_export.Written(), 0
     with open_database() as database:
         with database.session_scope() as session:
@@ -242,7 +242,8 @@ def ssmix2_index(
     console().print(f"{rows} entries", highlight=False)
 
 
-def _moment(written: str | None) -> datetime | None:
+def instant(written: str | None) -> datetime | None:
+    """The value of a --since. Raises: typer.BadParameter."""
     if written is None:
         return None
     try:

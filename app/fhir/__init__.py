@@ -1,7 +1,8 @@
 """FHIR R4 (JP Core, JP-CLINS): records to resources, Bundles, JSON text, and their checks.
 
 Local names, where no standard has one (base `http://hyojun.local/fhir`):
-- extension `StructureDefinition/confidence`, valueDecimal 0..1, on a resource made from a statement;
+- extension `StructureDefinition/confidence`, valueDecimal 0..1, on a resource made from a statement: the probability that
+  it is right where the model has a calibration, else the model's own confidence;
 - extension `StructureDefinition/run`, valueString, on Provenance: the id of the generation run;
 - identifier systems `NamingSystem/note`, `/bundle`, `/patient`, `/practitioner`, `/encounter`;
 - laboratory items: `HYJ-` and 16 hex digits in the CLINS local code system, a hash of the folded written name.

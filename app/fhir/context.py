@@ -174,8 +174,9 @@ class NoteContext:
         resource_id = identifier_of(*self.note_key, key, str(self._keys[key]))
         self._keys[key] += 1  # two records over the same characters stay two resources
         extension = self.evidence(record, *statement.fields)
-        if statement.confidence is not None:
-            extension.append({"url": codes.CONFIDENCE, "valueDecimal": Decimal(str(round(statement.confidence, 4)))})
+        confidence = statement.confidence if record.probability is None else record.probability
+        if confidence is not None:
+            extension.append({"url": codes.CONFIDENCE, "valueDecimal": Decimal(str(round(confidence, 4)))})
         listed = list(identifiers)
         if self.number:
             extension += self.institution()
@@ -200,7 +201,9 @@ class NoteContext:
         return found
 
     def evidence(self, record: Record, *fields: Field) -> list[Json]:
-        return evidence(self.document, spans(record.statement, *fields))
+        """Of the fields that the statement has; a name's with the places where the note tells the same again."""
+        again = record.also if Field.NAME in fields else ()
+        return evidence(self.document, [*spans(record.statement, *fields), *again])
 
     def date(self, record: Record) -> str | None:
         if record.date is not None and not is_partial_date(record.date):

@@ -97,7 +97,9 @@ class Engine:
         vocabulary."""
         self.slots = slots
         self._context = context
-        self._tokenizer = beside._tokenizer if beside else llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
+        self._tokenizer: llguidance.LLTokenizer = (
+            beside._tokenizer if beside else llguidance.llamacpp.lltokenizer_from_vocab(context.vocabulary)
+        )
         self._masks = llguidance.numpy.allocate_token_bitmask(slots, self._tokenizer.vocab_size)
         self._executor = llguidance.LLExecutor() if self._tokenizer.vocab_size >= _WIDE_VOCABULARY and slots > 1 else None
         self._slots = [_Slot(number) for number in range(slots)]

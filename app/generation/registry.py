@@ -45,7 +45,8 @@ _WHOLE_BYTES = 64 * 1024 * 1024
 @dataclass(frozen=True)
 class Entry:
     """One name that a generation may ask for. `adapter`: LoRA on `file`. `prompt`: a file of `prompts/` without its
-    ending; None for the base, which is used as it is. `context_tokens`, `slots`: of `file`, the same for all its uses."""
+    ending; None for the base, which is used as it is. `context_tokens`, `slots`: of `file`, the same for all its uses.
+    `calibration`: what this use's confidences are worth (`app.confidence`)."""
 
     name: str
     file: Path
@@ -53,6 +54,7 @@ class Entry:
     prompt: str | None = None
     context_tokens: int = _CONTEXT_TOKENS
     slots: int = _SLOTS
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,11 @@ class Registry:
 
 
 def single(file: Path) -> Registry:
-    """One GGUF file that is the base and reads notes."""
-    entries = [Entry(BASE, file), Entry(READING, file, prompt=READING)]
+    """One GGUF file that is the base and reads notes, with the calibration that lies beside it as
+    `<name>.calibration.json`, if one does."""
+    beside = file.with_suffix(".calibration.json")
+    reading = Entry(READING, file, prompt=READING, calibration=beside if beside.is_file() else None)
+    entries = [Entry(BASE, file), reading]
     return Registry("MODEL_PATH", {entry.name: entry for entry in entries})
 
 
@@ -143,8 +148,9 @@ def _use_case(name: str, table: "_Table", base: Entry, folder: Path) -> Entry:
     if not (_NAME.fullmatch(prompt) and (PROMPTS / f"{prompt}.txt").is_file()):
         known = ", ".join(sorted(file.stem for file in PROMPTS.glob("*.txt")))
         raise table.wrong("prompt", f"there is no prompt {prompt}; there is {known}")
+    calibration = folder / table.text("calibration") if "calibration" in table.keys else None
     table.finish()
-    return Entry(name, file, adapter, prompt, context_tokens, slots)
+    return Entry(name, file, adapter, prompt, context_tokens, slots, calibration)
 
 
 def _same_opening(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -217,6 +223,8 @@ class ModelOptions(Protocol):
     @property
     def model_threads(self) -> int | None: ...
     @property
+    def model_lanes(self) -> int | None: ...
+    @property
     def model_kv_tokens(self) -> int | None: ...
     @property
     def model_kv_type(self) -> Literal["auto", "f32", "f16", "bf16", "q8_0", "q4_0"]: ...
@@ -247,6 +255,7 @@ def memory_of(registry: Registry, file: Path, options: ModelOptions) -> "Memory"
         kv_type=None if options.model_kv_type == "auto" else options.model_kv_type,
         flash_attention=SWITCH[options.model_flash_attention],
         threads=options.model_threads or min(8, len(os.sched_getaffinity(0))),
+        lanes=options.model_lanes,
         gpu_layers=options.model_gpu_layers,
         adapters=registry.adapters(file),
     )
