@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports lock train bench clean
+.PHONY: help setup demo test check lint types imports lock trainer train bench clean
 
 # make setup PYTHON=python3.12   another Python than the first fitting one
 PYTHON ?= python3
@@ -73,10 +73,20 @@ lock: ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade takes 
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --output-file requirements.lock $(ARGS); \
 	echo "requirements.lock: $$(grep -c '^[a-z]' requirements.lock) packages"
 
-train: setup ## train the small model into training/runs (needs PyTorch in .venv; 90 minutes unless ARGS say otherwise)
-	@$(BIN)/python -c 'import torch' 2>/dev/null || { \
-	  echo "PyTorch is not installed. For the CPU or the GPU at hand: $(BIN)/pip install torch" >&2; exit 1; }
-	@exec $(BIN)/python -m training.train $(or $(ARGS),--minutes 90 --out training/runs/uc1)
+# PyTorch is not in the lock: its build depends on the GPU at hand. No version of the lock is changed by it.
+TRAIN_STAMP := $(VENV)/.train-installed
+$(TRAIN_STAMP): $(STAMP) pyproject.toml
+	@sed -e '/^ *--hash/d' -e 's/ *\\$$//' requirements.lock >$(VENV)/constraints.txt
+	@$(PIP) install --quiet --no-build-isolation --constraint $(VENV)/constraints.txt --editable '.[train]' $(TORCH)
+	@touch $@
+
+trainer: $(TRAIN_STAMP) ## install what training needs (PyTorch, transformers, PEFT); TORCH='torch==2.13.*' chooses a build
+
+# make train CONFIG=training/configs/toy.toml; make train STEPS="sft export"; make train ARGS="--set sft.minutes=10"
+CONFIG ?= training/configs/small.toml
+STEPS ?= corpus sft export evaluate
+train: $(TRAIN_STAMP) ## train the small model (93 minutes on two cores); CONFIG=…, STEPS="corpus base sft export evaluate"
+	@set -e; for step in $(STEPS); do echo "== training.$$step"; $(BIN)/python -m training.$$step --config $(CONFIG) $(ARGS); done
 
 bench: setup ## run the measurements in bench/; NAME=engine runs one
 	@set -e; for file in $(if $(NAME),bench/$(NAME).py,$$(grep -l '__main__' bench/*.py)); do \

@@ -79,6 +79,12 @@ def _shown(written: str, meant: str) -> str:
     return written if not meant or variant_key(meant) in variant_key(written) else f"{written}（{meant}）"
 
 
+def _spelled_out(written: str, entry: Entry) -> str:
+    """An abbreviation with the test's name behind it: PCT（プロカルシトニン）; any other name, and pH, as written."""
+    meant = entry.fact("name_ja") or entry.display
+    return _shown(written, meant) if written.isascii() and written not in meant else written
+
+
 # ２．肝硬変, #3.便秘症: a number that counts the diseases; in 1.5型糖尿病 it belongs to the name.
 _COUNTED = re.compile(r"^[#＃]?\s*(?:\d{1,2}\s*[.．)）、]|[①-⑳])\s*(?=[^\d\s])")
 
@@ -134,9 +140,7 @@ def test(kind: Kind, written: str, lexicon: Lexicon, min_score: float = MIN_SCOR
         entry = nearest if specimen is None and written not in _BY_CASE else None
     if entry is None:
         return Coded(written, (), candidates, own.local)
-    display = entry.display if kind is Kind.INFECTION else written if entry.packed_codings else _shown(
-        written, entry.fact("name_ja") or entry.display
-    )
+    display = entry.display if kind is Kind.INFECTION else written if entry.packed_codings else _spelled_out(written, entry)
     return Coded(display, entry.codings, candidates, own.local, entry=entry)
 
 

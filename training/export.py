@@ -1,92 +1,93 @@
-"""Writes a trained model as GGUF (architecture qwen2, Q8_0): `python -m training.export training/runs/uc1 weights/hyojun-uc1.gguf`.
+"""Writes a trained model as GGUF: `python -m training.export --config C`.
 
-The tokenizer goes in as byte-level BPE with the fragments of the statement form as control tokens, and the key
-`hyojun.form` says which form the model writes. Source of tensor and key names: the `gguf` package.
+Table [export]. `source` is a checkpoint of our own decoder (architecture qwen2, the fragments of the statement form as
+control tokens, key `hyojun.form`), a Hugging Face folder of a Qwen2 or Llama model, or a LoRA adapter (PEFT) on one.
+Types f32, f16, q8_0, and q4_k_m through llama.cpp.
 """
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
-
-import gguf
-import numpy as np
-import torch
+from typing import Any, cast
 
 from app.generation.form import FORM_VERSION
+from training import gguf_file
+from training.config import Export, from_arguments, wanted
+from training.decoder import CHECKPOINT, TOKENIZER, load, shape_of
 from training.encode import BOS, EOS, PAD, RESERVED
+from training.export_huggingface import write_adapter, write_model
 
-NORMAL, CONTROL = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
-
-
-def export(folder: Path, target: Path, *, name: str = "hyojun-uc1", dtype: str = "q8_0") -> None:
-    """`folder` holds tokenizer.json and checkpoint.pt as `training.train` writes them. `dtype`: q8_0 or f32."""
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    shape, weights = state["shape"], state["model"]
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    tokens: list[str] = [""] * len(tokenizer["vocab"])
-    for token, number in tokenizer["vocab"].items():
-        tokens[number] = token
-    merges = [m if isinstance(m, str) else " ".join(m) for m in tokenizer["merges"]]
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(target, "qwen2")
-    writer.add_name(name)
-    writer.add_string("hyojun.form", FORM_VERSION)
-    writer.add_uint64("hyojun.trained_tokens", int(state["tokens"]))
-    writer.add_context_length(int(shape["context"]))
-    writer.add_embedding_length(int(shape["width"]))
-    writer.add_block_count(int(shape["layers"]))
-    writer.add_feed_forward_length(int(shape["feed_forward"]))
-    writer.add_head_count(int(shape["heads"]))
-    writer.add_head_count_kv(int(shape["heads"]))
-    writer.add_layer_norm_rms_eps(shape["norm_epsilon"])
-    writer.add_rope_freq_base(shape["rope_base"])
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    reserved = set(RESERVED)
-    writer.add_token_types([CONTROL if t in reserved else NORMAL for t in tokens])
-    writer.add_token_merges(merges)
-    writer.add_bos_token_id(tokenizer["vocab"][BOS])
-    writer.add_eos_token_id(tokenizer["vocab"][EOS])
-    writer.add_pad_token_id(tokenizer["vocab"][PAD])
-    writer.add_add_bos_token(False)
-
-    def add(key: str, tensor: Any) -> None:
-        array = tensor.float().numpy()
-        if array.ndim == 1 or dtype == "f32":
-            writer.add_tensor(key, array.astype(np.float32))
-        else:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(key, gguf.quants.quantize(array, kind), raw_dtype=kind)
-
-    add("token_embd.weight", weights["embedding.weight"])
-    add("output_norm.weight", weights["norm.weight"])
-    for i in range(int(shape["layers"])):
-        for ours, theirs in (
-            ("attn_norm", "attn_norm"), ("ffn_norm", "ffn_norm"), ("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"),
-            ("o", "attn_output"), ("gate", "ffn_gate"), ("up", "ffn_up"), ("down", "ffn_down"),
-        ):  # fmt: skip
-            add(f"blk.{i}.{theirs}.weight", weights[f"blocks.{i}.{ours}.weight"])
-            if ours in ("q", "k", "v"):
-                add(f"blk.{i}.{theirs}.bias", weights[f"blocks.{i}.{ours}.bias"])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+# Layers of our decoder -> llama.cpp's tensors of the architecture qwen2.
+_LAYERS = {
+    "attn_norm": "attn_norm", "ffn_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
+    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
+}  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("--dtype", choices=("q8_0", "f32"), default="q8_0")
-    args = parser.parse_args()
-    export(args.folder, args.target, dtype=args.dtype)
-    print(f"{args.target}: {args.target.stat().st_size / 1e6:.1f} MB")
+def export(plan: Export) -> Path:
+    """Writes `plan.target` and returns it. Raises ValueError for what cannot be written as GGUF, FileNotFoundError."""
+    target = plan.target
+    if plan.type == "q4_k_m" and not _is_adapter(plan.source):
+        whole = target.with_name(target.name + ".f16")
+        try:
+            _write(plan, whole, "f16")
+            gguf_file.quantize(whole, target)
+        finally:
+            whole.unlink(missing_ok=True)
+    else:
+        _write(plan, target, cast(gguf_file.Type, plan.type))
+    return target
+
+
+def _is_adapter(source: Path) -> bool:
+    return (source / "adapter_config.json").is_file()
+
+
+def _write(plan: Export, target: Path, weights: gguf_file.Type) -> None:
+    if _is_adapter(plan.source):
+        write_adapter(plan.source, target, name=plan.name, base=plan.base)
+    elif (plan.source / "config.json").is_file():
+        write_model(plan.source, target, weights, name=plan.name, pre=plan.pre)
+    else:
+        write_decoder(plan.source, target, weights, name=plan.name)
+
+
+def write_decoder(source: Path, target: Path, weights: gguf_file.Type, *, name: str) -> None:
+    """`source`: a checkpoint of `training.decoder`, or a folder that has one; its tokenizer lies beside it."""
+    checkpoint = source / CHECKPOINT if source.is_dir() else source
+    state = load(checkpoint)
+    shape, trained = shape_of(state), state["model"]
+    tokenizer = json.loads(checkpoint.with_name(TOKENIZER).read_text(encoding="utf-8"))
+    vocabulary = gguf_file.vocabulary(tokenizer, frozenset(RESERVED), "gpt-2", shape.vocabulary)
+
+    def describe(writer: Any) -> None:
+        writer.add_name(name)
+        writer.add_string("hyojun.form", FORM_VERSION)
+        writer.add_uint64("hyojun.trained_tokens", int(state["tokens"]))
+        writer.add_context_length(shape.context)
+        writer.add_embedding_length(shape.width)
+        writer.add_block_count(shape.layers)
+        writer.add_feed_forward_length(shape.feed_forward)
+        writer.add_head_count(shape.heads)
+        writer.add_head_count_kv(shape.kv_heads)
+        writer.add_layer_norm_rms_eps(shape.norm_epsilon)
+        writer.add_rope_freq_base(shape.rope_base)
+        vocabulary.write(writer)
+        writer.add_bos_token_id(vocabulary.tokens.index(BOS))
+        writer.add_eos_token_id(vocabulary.tokens.index(EOS))
+        writer.add_pad_token_id(vocabulary.tokens.index(PAD))
+        writer.add_add_bos_token(False)
+
+    def tensor(theirs: str, ours: str) -> gguf_file.Tensor:
+        return gguf_file.Tensor(theirs, tuple(trained[ours].shape), lambda: trained[ours].float().numpy())
+
+    tensors = [tensor("token_embd.weight", "embedding.weight"), tensor("output_norm.weight", "norm.weight")]
+    for block in range(shape.layers):
+        for ours, theirs in _LAYERS.items():
+            for part in ("weight", "bias") if ours in ("q", "k", "v") else ("weight",):
+                tensors.append(tensor(f"blk.{block}.{theirs}.{part}", f"blocks.{block}.{ours}.{part}"))
+    gguf_file.write(target, "qwen2", tensors, weights, describe)
 
 
 if __name__ == "__main__":
-    main()
+    written = export(wanted(from_arguments(__doc__).export, "export"))
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
