@@ -12,6 +12,7 @@ from typing import Any
 
 from app.generation import form
 from app.generation.reader import Window, source_lines
+from app.generation.segments import fold
 from app.generation.structured import byte_tokenizer, lark_grammar, matcher
 from schemas.note import SourceLine
 from schemas.statement import FIELDS, EvidenceSpan, Field, Kind, Statement
@@ -37,8 +38,10 @@ def pairs_of(text: str, windows: Sequence[Window], statements: Sequence[Statemen
     lines = source_lines(text)
     starts = [line.start for line in lines]
     homes = [bisect_right(starts, statement.name.start) - 1 for statement in statements]
-    if any(not _inside(lines[home], statement.name) for home, statement in zip(homes, statements, strict=True)):
-        # A name over a line's end is in no window, and would be taught as not being there.
+    shown = {number for window in windows for number in window.numbers}
+    placed = zip(homes, statements, strict=True)
+    if not all(home in shown and _inside(lines[home], statement.name) for home, statement in placed):
+        # A name over a line's end, or of spaces, is in no window, and would be taught as not being there.
         return [], len(windows)
     found: list[Pair] = []
     refused = 0
@@ -61,7 +64,7 @@ def _written(lines: Sequence[SourceLine], number: int, statement: Statement) -> 
     hold there: those that stand on other lines, but for dates and days of supply in `lines`."""
     own = {key: span for key, span in statement.fields.items() if key in FIELDS[statement.kind]}
     near = {
-        key: span.quote
+        key: fold(span.quote)
         for key, span in own.items()
         if _inside(lines[-1], span) or (key in _REMOTE and any(_inside(line, span) for line in lines))
     }
@@ -143,4 +146,4 @@ def _places(window: Window, lines: Sequence[SourceLine]) -> dict[int, int]:
 
 def _moved(span: EvidenceSpan, places: dict[int, int]) -> dict[str, Any]:
     start = max(begin for begin in places if begin <= span.start)
-    return {"start": span.start + places[start], "end": span.end + places[start], "quote": span.quote}
+    return {"start": span.start + places[start], "end": span.end + places[start], "quote": fold(span.quote)}

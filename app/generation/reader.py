@@ -242,13 +242,14 @@ class NoteReader:
             known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
             tokens = (self.model.begin_token, self._tokens[form.document_open(known)])
             return Window(tuple(planned), source, tokens=tokens)
-        text = "\n".join(lines[number].text for number in range(first, last))
+        # Folded like the lines that the grammar replays: it knows numbers and signs by their ASCII forms.
+        text = "\n".join(fold(lines[number].text) for number in range(first, last))
         return Window(tuple(planned), source, messages=(Message("system", self.prompt), Message("user", text)))
 
     def _plan(self, number: int, line: SourceLine, mentions: Sequence[tuple[int, int, Kind]]) -> grammar.Line:
         end = line.start + len(line.text)
         inside = [(s - line.start, e - line.start, k) for s, e, k in mentions if s >= line.start and e <= end]
-        return grammar.Line(number, fold(line.text) if self.compact else line.text, tuple(inside))
+        return grammar.Line(number, fold(line.text), tuple(inside))
 
     def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
         """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""

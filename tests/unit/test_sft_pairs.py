@@ -11,7 +11,7 @@ from app.generation.endpoint import Endpoint
 from app.generation.grammar import LOOK_BACK
 from app.generation.reader import NoteReader
 from app.generation.remote import RemoteModel
-from app.generation.segments import chunks
+from app.generation.segments import chunks, fold
 from app.generation.structured import byte_tokenizer, lark_grammar, matcher
 from app.sft_export import is_test, split_key
 from app.sft_pairs import Pair, pairs_of
@@ -191,10 +191,10 @@ def test_any_reviewed_note_comes_back_as_it_was_reviewed_or_is_refused(
     found, refused = pairs(text, statements)
     assert len(found) + refused == 1
     for pair in found:
-        assert [w.fields[Field.NAME] for w in as_written(pair)] == [s.name.quote for s in statements]
+        assert [w.fields[Field.NAME] for w in as_written(pair)] == [fold(s.name.quote) for s in statements]
         for spans, statement in zip(pair.spans, statements, strict=True):
             place = spans["fields"]["name"]
-            assert pair.messages[1]["content"][place["start"] : place["end"]] == statement.name.quote
+            assert pair.messages[1]["content"][place["start"] : place["end"]] == place["quote"] == fold(statement.name.quote)
 
 
 # --- the split ------------------------------------------------------------------------------------------------------
@@ -208,7 +208,8 @@ def test_a_patient_who_is_in_the_test_set_stays_there_when_it_grows(
     patient: str, seed: int, a: float, b: float
 ) -> None:
     key = split_key(seed, patient)
-    assert key == split_key(seed, patient) and patient not in (key, key[: len(patient)])
+    assert key == split_key(seed, patient)
+    assert len(patient) < 8 or patient not in key  # a short one may be in any hash
     low, high = sorted((a, b))
     assert is_test(key, high) or not is_test(key, low)
     assert not is_test(key, 0)
