@@ -7,6 +7,7 @@ Source of the rules on values: JP-CLINS 1.10.0, result code systems PosNegHold, 
 import re
 from collections.abc import Sequence
 from datetime import date
+from typing import NamedTuple
 
 from app import coding, methods, normalize
 from app.coding import MIN_SCORE, Coded
@@ -33,10 +34,9 @@ def records(
     from which a disease or test is coded by the one name that is near (0..1, setting CODING_MIN_SCORE)."""
     found: list[Record] = []
     issues: list[Issue] = []
-    before: Statement | None = None
-    for statement in statements:
-        record = _record(statement, before, day, lexicon, min_score, issues)
-        before = statement
+    for number, statement in enumerate(statements):
+        beside = _Beside(statements[number - 1] if number else None, (*statements[number + 1 :], None)[0])
+        record = _record(statement, beside, day, lexicon, min_score, issues)
         found.append(record)
         if not record.codings and not _denies_all(record):
             _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
@@ -44,7 +44,7 @@ def records(
 
 
 def _record(
-    statement: Statement, before: Statement | None, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+    statement: Statement, beside: "_Beside", day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
 ) -> Record:
     match statement.kind:
         case Kind.CONDITION:
@@ -54,7 +54,7 @@ def _record(
         case Kind.INFECTION:
             return _infection(statement, day, lexicon, min_score, issues)
         case Kind.LAB:
-            return _lab(statement, before, day, lexicon, min_score, issues)
+            return _lab(statement, beside, day, lexicon, min_score, issues)
         case Kind.PRESCRIPTION:
             return _prescription(statement, lexicon, issues)
 
@@ -237,7 +237,7 @@ def _compared(statement: Statement) -> Statement:
     return statement.model_copy(update={"fields": statement.fields | {Field.VALUE: whole, Field.UNIT: bare}})
 
 
-# Fields of a urine dipstick as its line in a chart names them; with a grade they can be nothing else.
+# Fields of a urine dipstick as its line in a chart names them.
 _DIPSTICK = {
     **dict.fromkeys(("pro", "prot", "蛋白", "タンパク"), "尿蛋白"),
     **dict.fromkeys(("glu", "糖"), "尿糖"),
@@ -249,8 +249,23 @@ _DIPSTICK = {
 _FLU = re.compile(r"(?:インフル|flu)", re.IGNORECASE)
 
 
-def _called(statement: Statement, before: Statement | None) -> str | None:
-    """What a name that is too short to be one stands for, by its value and the test before it; None for all others.
+class _Beside(NamedTuple):
+    """The statements before and behind one, of whatever kind."""
+
+    before: Statement | None
+    behind: Statement | None
+
+
+def _dipstick(statement: Statement | None) -> str | None:
+    """The urine test that a graded field of a dipstick names."""
+    value = statement.fields.get(Field.VALUE) if statement and statement.kind is Kind.LAB else None
+    if statement is None or value is None or not normalize.parse_graded(value.quote):
+        return None
+    return _DIPSTICK.get(normalize.expand_name(statement.name.quote).lower())
+
+
+def _called(statement: Statement, beside: _Beside) -> str | None:
+    """What a name that is too short to be one stands for, by its value and the tests beside it; None for all others.
 
     pro(-) glu(-) OB(1+); インフルエンザA(+)・B(-).
     """
@@ -258,19 +273,21 @@ def _called(statement: Statement, before: Statement | None) -> str | None:
     name = normalize.expand_name(statement.name.quote)
     if value is None or normalize.parse_quantity(value.quote, None) is not None:
         return None
-    if field := _DIPSTICK.get(name.lower()):
-        return field if normalize.parse_graded(value.quote) else None
+    if field := _dipstick(statement):
+        # Alone, Glu (-) may be of any fluid.
+        return field if {_dipstick(one) for one in beside} - {None, field} else None
+    before = beside.before
     if name in ("A", "B", "A型", "B型") and before is not None and before.kind is Kind.LAB and _FLU.search(before.name.quote):
         return f"インフルエンザ{name[0]}" if normalize.parse_qualitative(value.quote) else None
     return None
 
 
 def _lab(
-    statement: Statement, before: Statement | None, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
+    statement: Statement, beside: _Beside, day: date, lexicon: Lexicon, min_score: float, issues: list[Issue]
 ) -> Record:
     statement = _compared(statement)
     written = normalize.expand_name(statement.name.quote)
-    called = _called(statement, before)
+    called = _called(statement, beside)
     coded = coding.test_called(written, called, lexicon) if called else coding.test(Kind.LAB, written, lexicon, min_score)
     kind = coded.entry.fact("kind") if coded.entry else ""
     span = statement.fields.get(Field.VALUE)
