@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.commands import quiet, read_settings
+from app.errors import HyojunError
 
 if TYPE_CHECKING:
     from app.generation.inspection import Description, Room, Trial
+    from app.generation.registry import Registry
 
 models = typer.Typer(help="The base model and the use cases: what is configured, and whether it works.")
 
@@ -34,8 +37,9 @@ def list_models(context: typer.Context, as_json: _Json = False) -> None:
     registry = configured(settings)
     found = describe(registry, settings)
     rooms = room(found, settings, gpus())
-    _show(registry.source, found, rooms, None, as_json)
-    _end(f"{one.name}: {one.problem}" for one in found if one.problem)
+    calibrations = _calibrations(registry, found)
+    _show(registry.source, found, rooms, None, calibrations, as_json)
+    _end([*(f"{one.name}: {one.problem}" for one in found if one.problem), *_unfit(calibrations)])
 
 
 @models.command()
@@ -77,8 +81,41 @@ def check(
         finally:
             opened.close()
     faults += [f"{trial.name}: {trial.problem}" for trial in trials if trial.problem]
-    _show(registry.source, found, rooms, trials, as_json)
+    calibrations = _calibrations(registry, found)
+    faults += _unfit(calibrations)
+    _show(registry.source, found, rooms, trials, calibrations, as_json)
     _end(faults)
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """That of a use case, and what is wrong with it."""
+
+    name: str
+    file: Path
+    problem: str | None
+
+
+def _calibrations(registry: "Registry", found: "Sequence[Description]") -> list[_Calibration]:
+    from app.confidence import Calibration
+
+    listed: list[_Calibration] = []
+    for one in found:
+        file = registry.entries[one.name].calibration
+        if file is None or one.fingerprints is None:
+            continue
+        problem = None
+        try:
+            if not Calibration.load(file).fits(one.fingerprints.as_dict()):
+                problem = "was fitted for another model and is not applied; fit it anew (`python -m training.calibrate`)"
+        except HyojunError as error:
+            problem = str(error)
+        listed.append(_Calibration(one.name, file, problem))
+    return listed
+
+
+def _unfit(calibrations: Sequence[_Calibration]) -> list[str]:
+    return [f"{one.name}: the calibration {one.file.name}: {one.problem}" for one in calibrations if one.problem]
 
 
 def _short(room: "Room") -> str:
@@ -100,11 +137,17 @@ def _end(faults: Iterable[str]) -> None:
 
 
 def _show(
-    source: str, found: "Sequence[Description]", rooms: "Sequence[Room]", trials: "Sequence[Trial] | None", as_json: bool
+    source: str,
+    found: "Sequence[Description]",
+    rooms: "Sequence[Room]",
+    trials: "Sequence[Trial] | None",
+    calibrations: Sequence[_Calibration],
+    as_json: bool,
 ) -> None:
     if as_json:
         shown: dict[str, Any] = {"source": source, "models": [asdict(one) for one in found]}
         shown["memory"] = [asdict(room) for room in rooms]
+        shown["calibrations"] = [asdict(one) for one in calibrations]
         if trials is not None:
             shown["trials"] = [asdict(trial) for trial in trials]
         typer.echo(json.dumps(shown, default=str, ensure_ascii=False, indent=2))
@@ -135,6 +178,9 @@ def _show(
             _status(one, tried.get(one.name)),
         )
     out.print(table)
+    for calibration in calibrations:
+        fits = "wrong, see below" if calibration.problem else "fits its model"
+        out.print(f"calibration of {calibration.name}: {calibration.file.name}, {fits}", markup=False, soft_wrap=True)
     out.print(f"{source}   " + "   ".join(f"{r.place}: {_size(r.needed)} needed, {_size(r.free)} free" for r in rooms),
               markup=False, soft_wrap=True)  # fmt: skip
 

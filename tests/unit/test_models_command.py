@@ -226,3 +226,20 @@ def test_layers_on_the_gpu_take_its_memory(toml: Path, layers: int, share: float
         assert gpu.free == 11_000 and not gpu.enough
     else:
         assert list(rooms) == ["memory"]
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_calibration_of_another_model_is_said(toml: Path, fitted: bool) -> None:
+    registry = configured(Options(models_file=toml))
+    uc1 = registry.get("uc1")
+    prints = fingerprints(uc1.file, prompt_text("uc1"), uc1.adapter).as_dict()
+    model = {key: prints[key] for key in ("model", "adapter", "prompt")} | ({} if fitted else {"model": "0123456789abcdef"})
+    written = {"model": model, "kinds": {}, "error_rate": 0.02}
+    (toml.parent / "uc1.calibration.json").write_text(json.dumps(written))
+    toml.write_text(toml.read_text() + 'calibration = "uc1.calibration.json"\n')
+    found = run("--json", models_file=toml)
+    [one] = shown(found)["calibrations"]
+    assert (one["problem"] is None) is fitted
+    assert found.exit_code == (0 if fitted else 1)
+    listed = run(models_file=toml)
+    assert ("fits its model" in listed.stdout) is fitted
