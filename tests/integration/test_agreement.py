@@ -70,7 +70,7 @@ def check(note: ChartNote) -> None:
     for message in conversion.messages:
         assert ssmix2.decode(ssmix2.encode(message.text)) == message.text
     snapshot, _ = ssmix2.patient_snapshot(
-        [(note, conversion.records)],
+        [(note, [record for record in conversion.records if record.written])],
         ssmix2.Facility("架空総合病院"),
         sent_at=conversion.run["started_at"],
         control_ids=["S1", "S2"],
