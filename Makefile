@@ -85,7 +85,7 @@ trainer: $(TRAIN_STAMP) ## install what training needs (PyTorch, transformers, P
 # make train CONFIG=training/configs/toy.toml; make train STEPS="sft export"; make train ARGS="--set sft.minutes=10"
 CONFIG ?= training/configs/small.toml
 STEPS ?= corpus sft export evaluate
-train: $(TRAIN_STAMP) ## train the small model (93 minutes on two cores); CONFIG=…, STEPS="corpus base sft export evaluate"
+train: $(TRAIN_STAMP) ## train the small model (hours on two cores; ARGS='--set sft.minutes=30' for a taste); CONFIG=…, STEPS="corpus base sft export evaluate"
 	@set -e; for step in $(STEPS); do echo "== training.$$step"; $(BIN)/python -m training.$$step --config $(CONFIG) $(ARGS); done
 
 bench: setup ## run the measurements in bench/; NAME=engine runs one
