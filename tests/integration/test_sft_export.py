@@ -20,6 +20,7 @@ from app import opt_outs, reviews
 from app.db import Database
 from app.errors import InvalidInput
 from app.generation import form
+from app.generation.segments import fold
 from app.generation.endpoint import Endpoint
 from app.generation.reader import NoteReader
 from app.generation.remote import RemoteModel
@@ -83,7 +84,7 @@ def test_a_released_note_is_a_chat_that_says_what_the_reviewer_says(loaded: Data
     assert rows(tmp_path)["test.jsonl"] == []
     (row,) = rows(tmp_path)["train.jsonl"]
     assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant"]
-    assert row["messages"][1]["content"] == note_of("P1").text
+    assert row["messages"][1]["content"] == fold(note_of("P1").text)
     read, complete = form.read(row["messages"][2]["content"], range(4))
     assert complete
     assert [(w.kind, w.fields[Field.NAME], w.assertion) for w in read] == [

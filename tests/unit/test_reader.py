@@ -196,13 +196,13 @@ def test_a_chat_model_gets_the_prompt_and_the_note_in_its_template(plain_model: 
     assert not reader.compact
     text = "ＣＲＰ　0.1\r\n咳"
     reading = reader.read(text, [(0, 3, Kind.LAB)], "progress", temperature=1.0, seed=2)
-    assert recording.replayed() == [["ＣＲＰ　0.1", "咳"]]
+    assert recording.replayed() == [["CRP 0.1", "咳"]]
     assert {w.line for w in reading.written} <= {0, 1}
     [tokens] = recording.prompts
     assert not isinstance(tokens, str)
     prompt = b"".join(plain_model.piece(token) for token in tokens).decode()
     assert prompt.startswith("<|im_start|>system\n" + reader.prompt[:20])
-    assert prompt.endswith("<|im_start|>user\nＣＲＰ　0.1\n咳<|im_end|>\n<|im_start|>assistant\n")
+    assert prompt.endswith("<|im_start|>user\nCRP 0.1\n咳<|im_end|>\n<|im_start|>assistant\n")
     assert reading.prompt_tokens > len(reader.prompt)
 
 
