@@ -20,10 +20,10 @@ from app import opt_outs, reviews
 from app.db import Database
 from app.errors import InvalidInput
 from app.generation import form
-from app.generation.segments import fold
 from app.generation.endpoint import Endpoint
 from app.generation.reader import NoteReader
 from app.generation.remote import RemoteModel
+from app.generation.segments import fold
 from app.opt_outs import Subject
 from app.sft_export import MANIFEST, SIDES, export, is_test, split_key
 from app.terminology.importers import load_starter
