@@ -103,7 +103,7 @@ def test_shorter_numbers_make_a_smaller_cache() -> None:
     for kind in ("f16", "q8_0", "q4_0"):
         options = Options(model_path=ROOT / "weights" / "hyojun-uc1.gguf", model_slots=2, model_kv_type=kind)
         sizes[kind] = inspection.describe(configured(options), options)[0].kv_bytes
-    # 6 layers, 8 heads of 32 numbers; blocks of 32 numbers take 64, 34 and 18 bytes.
+    # 6 layers, keys and values of 2 heads of 64 numbers; blocks of 32 numbers take 64, 34 and 18 bytes.
     assert sizes == {kind: 2 * 8192 * 6 * 2 * 2 * 2 * size for kind, size in (("f16", 64), ("q8_0", 34), ("q4_0", 18))}
 
 
