@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from app.generation import form
 from app.generation.reader import source_lines
+from app.generation.segments import fold
 from schemas.statement import Action, AllergyCategory, Assertion, Field, InfectionResult, Kind
 from training.corpus.core import REMOTE, Fact, Line, problems
 from training.corpus.frame import note
@@ -72,17 +73,19 @@ def _divided(line: Line, parts: list[tuple[int, str]]) -> list[Line]:
 
 
 def written(lines: Sequence[Line]) -> str:
-    """The statement form of `lines` in characters, as a model without a token for each fragment writes it."""
+    """The statement form of `lines` in characters, folded as the product folds them, as a model without a token for each
+    fragment writes it."""
     found = []
     for line in lines:
         if line.text.strip():
-            found.append(form.LINE_OPEN + form.escape(line.text) + form.CLOSE)
+            found.append(form.LINE_OPEN + form.escape(fold(line.text)) + form.CLOSE)
             found += [text for fact in line.facts for text, _ in form.parts(as_written(fact))]
     return "".join([*found, form.END])
 
 
 def as_written(fact: Fact) -> form.Written:
-    return form.Written(0, fact.kind, fact.fields, fact.assertion, fact.category, fact.result, fact.action)
+    fields = {key: fold(piece) for key, piece in fact.fields.items()}
+    return form.Written(0, fact.kind, fields, fact.assertion, fact.category, fact.result, fact.action)
 
 
 # -- on disk ----------------------------------------------------------------------------------------------------------

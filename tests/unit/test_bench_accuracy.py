@@ -103,7 +103,7 @@ def fhir_bundle(told: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
-    ("scorer", "bundle"), [(TINY, tiny_bundle), pytest.param(SHARED, fhir_bundle, marks=needs_shared)]
+    ("scorer", "bundle"), [(TINY, tiny_bundle), pytest.param(SHARED, fhir_bundle, marks=[needs_shared, pytest.mark.official])]
 )
 def test_totals_are_the_scorers_own(tmp_path: Path, lexicon: Lexicon, scorer: Path, bundle: Any, seed: int) -> None:
     chance = random.Random(seed)

@@ -107,6 +107,7 @@ def test_what_is_missing_is_named(tmp_path: Path, compact_path: Path) -> None:
         jmed.main([str(tmp_path)])
 
 
+@pytest.mark.official
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no JMED-LLM in ../shared/eval")
 @pytest.mark.parametrize("task", sorted(jmed.PUBLISHED))
 def test_every_published_answer_can_be_given(task: str) -> None:

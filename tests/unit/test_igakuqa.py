@@ -275,6 +275,7 @@ def test_an_answer_file_is_of_one_model(plain_model: LlamaCpp, folder: Path, tmp
         AnswerFile(kept.path, Examinee(plain_model, []))
 
 
+@pytest.mark.official
 @needs_shared
 def test_published_answers_have_their_published_score() -> None:
     """GPT-4 in 2022: 392 points with one contraindicated choice."""
@@ -285,6 +286,7 @@ def test_published_answers_have_their_published_score() -> None:
     assert (everything.right, everything.contraindicated, text_only.questions) == (314, 1, 301)
 
 
+@pytest.mark.official
 @needs_shared
 def test_every_published_answer_can_be_given() -> None:
     for question in read_questions(SHARED):
