@@ -58,7 +58,7 @@ def distribute(
 
 def _column_dates(page: Page) -> Iterator[tuple[int, EvidenceSpan]]:
     """(statement, date of its column): rows below a line with two dates or more and no results of its own, or behind
-    or below two dates that an arrow joins (検査 10/9→10/28: UA 7.4→6.1、LDL 148)."""
+    or below two dates that an arrow joins (検査 5/2→5/20: UA 8.2→5.9、LDL 131)."""
     for number in sorted(page.results):
         if found := _series(page, number):
             yield from _series_dates(page, number, *found)

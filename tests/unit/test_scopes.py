@@ -102,22 +102,22 @@ def test_missing_cells_between_signs_are_counted(sign: str) -> None:
     assert given_to(text, statements) == ["4/8", "4/1", "4/15"]
 
 
-@pytest.mark.parametrize("head", ["採血 10/9→10/28：", "【検査】入院時(10/9) → 退院前(10/28) ※一部のみ再検\n", "検査(10/9⇒10/28)\n"])
+@pytest.mark.parametrize("head", ["採血 5/2→5/20：", "【検査】入院時(5/2) → 退院前(5/20) ※抜粋\n", "検査(5/2⇒5/20)\n"])
 def test_dates_that_an_arrow_joins_are_those_of_the_values_that_it_joins(head: str) -> None:
-    text = head + "UA 7.4→6.1、BNP 312→146 pg/mL、LDL 148\n"
+    text = head + "UA 8.2→5.9、BNP 280→95 pg/mL、LDL 131\n"
     line = text.count("\n") - 1
-    read = [*row(text, line, "UA", "7.4", "6.1"), *row(text, line, "BNP", "312", "146"), *row(text, line, "LDL", "148")]
-    assert given_to(text, read) == ["10/9", "10/28", "10/9", "10/28", "10/9"]
+    read = [*row(text, line, "UA", "8.2", "5.9"), *row(text, line, "BNP", "280", "95"), *row(text, line, "LDL", "131")]
+    assert given_to(text, read) == ["5/2", "5/20", "5/2", "5/20", "5/2"]
 
 
 def test_a_test_with_more_values_than_dates_gets_none_of_them() -> None:
-    text = "採血 10/9→10/28：UA 7.4→6.8→6.1\n"
-    assert given_to(text, row(text, 0, "UA", "7.4", "6.8", "6.1")) == [None] * 3
+    text = "採血 5/2→5/20：UA 8.2→7.0→5.9\n"
+    assert given_to(text, row(text, 0, "UA", "8.2", "7.0", "5.9")) == [None] * 3
 
 
 def test_two_days_of_a_course_are_no_heading() -> None:
-    text = "10/9入院→10/28退院。採血でUA 7.4\n"
-    assert given_to(text, row(text, 0, "UA", "7.4")) == [None]
+    text = "5/2入院→5/20退院。採血でUA 8.2\n"
+    assert given_to(text, row(text, 0, "UA", "8.2")) == [None]
 
 
 def test_a_cell_beside_the_dated_columns_has_no_date() -> None:

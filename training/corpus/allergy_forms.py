@@ -91,7 +91,7 @@ def _class_cell(rng: random.Random, names: Names, ctx: Context, head: str, categ
 
 
 def _item_cell(rng: random.Random, ctx: Context, colon: str) -> Part:
-    """A substance as heading: 造影剤：2017年の検査時に蕁麻疹."""
+    """A substance as heading: 造影剤：前回CTで蕁麻疹."""
     key, heads = rng.choices(_ITEMS, (5, 3, 4, 4, 4, 4, 2, 2, 2, 1.5, 3))[0]
     head, category = rng.choice(heads), FAMILIES[key].category
     chance = rng.random()

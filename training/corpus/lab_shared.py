@@ -413,7 +413,7 @@ def below(rng: random.Random, day: str = "") -> Part:
 
 
 def series(rng: random.Random, names: Names, ctx: Context) -> Part:
-    """A 7.4→6.1、B 0.88→0.91、C 312→146 pg/mL: every value is a result of its own, undated or in the dates of the head."""
+    """A 5.0→4.1、B 1.2→1.4、C 90→75 U/L: every value is a result of its own, undated or in the dates of the head."""
     items = panel(rng, names, 2, 5)
     if rng.random() < 0.4:
         items = [*items[:2], *panel(rng, names, 1, 2, rng.choice(("cardiac", "metabolic", "thyroid", "immune", "tumor")))]
