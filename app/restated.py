@@ -13,7 +13,7 @@ from app.terminology.spelling import variant_key
 from schemas import systems
 from schemas.issue import Issue, IssueType, Severity
 from schemas.record import Record
-from schemas.statement import Action, Assertion, Field, Kind
+from schemas.statement import Action, Assertion, EvidenceSpan, Field, Kind
 
 # What is ordered or taken now; a drug that is stopped, planned or of the past is told of for its own sake.
 _CURRENT = (Action.PRESCRIBE, Action.CONTINUE, Action.CHANGE, None)
@@ -34,13 +34,15 @@ def restated(records: Sequence[Record], lexicon: Lexicon) -> tuple[list[Record],
             if _says(candidate, record, lexicon) and (other < index or not _says(record, candidate, lexicon)):
                 fuller[index] = other
                 break
+    stands = {index: _last(fuller, index) for index in fuller}
+    again: dict[int, list[EvidenceSpan]] = {}
+    for index, last in stands.items():
+        again.setdefault(last, []).append(records[index].statement.name)
     found: list[Record] = []
     issues: list[Issue] = []
     for index, record in enumerate(records):
-        also = tuple(records[n].statement.name for n, other in fuller.items() if _last(fuller, other) == index)
-        restates = _last(fuller, index) if index in fuller else None
-        found.append(record.model_copy(update={"also": also, "restates": restates}))
-        if index in fuller:
+        found.append(record.model_copy(update={"also": tuple(again.get(index, ())), "restates": stands.get(index)}))
+        if index in stands:
             name = record.statement.name
             text = f"{record.statement.kind.value}: told more completely elsewhere in the note; it is evidence of that one"
             issues.append(
@@ -107,8 +109,9 @@ def _says_prescription(fuller: Record, record: Record, lexicon: Lexicon) -> bool
         return False
     if _same_name(fuller, record):
         return True
-    one, other = (lexicon.drugs.read(r.statement.name.quote) for r in (fuller, record))
     # The restatement may lack form and strength, never have others.
     name = parse_drug(record.statement.name.quote)
-    bare = not (name.forms or name.strengths or name.maker)
-    return bare and bool(one.ingredient) and one.ingredient == other.ingredient
+    if name.forms or name.strengths or name.maker:
+        return False
+    ingredient = lexicon.drugs.ingredient(record.statement.name.quote)
+    return bool(ingredient) and ingredient == lexicon.drugs.ingredient(fuller.statement.name.quote)

@@ -13,7 +13,7 @@ from typing import Any
 from app.generation import form
 from app.generation.reader import Window, source_lines
 from app.generation.segments import fold
-from app.generation.structured import byte_tokenizer, lark_grammar, matcher
+from app.generation.structured import first_refused
 from schemas.note import SourceLine
 from schemas.statement import FIELDS, EvidenceSpan, Field, Kind, Statement
 
@@ -85,7 +85,7 @@ def _pair(window: Window, lines: Sequence[SourceLine], here: Sequence[tuple[int,
         lost += missing
     while True:
         rows = list(_rows(window, told))
-        refused = _refused(window.grammar, [text for text, _ in rows])
+        refused = first_refused(window.grammar, [text for text, _ in rows])
         if refused is None:
             break
         at = rows[refused][1] if refused < len(rows) else None
@@ -120,16 +120,6 @@ def _rows(window: Window, told: Sequence[tuple[form.Written, Statement]]) -> Ite
             if as_text.line == line.number:
                 yield "".join(part for part, _ in form.parts(as_text)), at
     yield form.END, None
-
-
-def _refused(grammar: str, rows: Sequence[str]) -> int | None:
-    """The first row that may not be written there, one behind the last where they may not end; None: all is well."""
-    state = matcher(byte_tokenizer(), lark_grammar(grammar))
-    for number, row in enumerate(rows):
-        data = list(row.encode())
-        if state.try_consume_tokens(data) < len(data):
-            return number
-    return None if state.is_accepting() else len(rows)
 
 
 def _places(window: Window, lines: Sequence[SourceLine]) -> dict[int, int]:

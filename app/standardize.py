@@ -34,9 +34,8 @@ def records(
     from which a disease or test is coded by the one name that is near (0..1, setting CODING_MIN_SCORE)."""
     found: list[Record] = []
     issues: list[Issue] = []
-    for number, statement in enumerate(statements):
-        beside = _Beside(statements[number - 1] if number else None, (*statements[number + 1 :], None)[0])
-        record = _record(statement, beside, day, lexicon, min_score, issues)
+    for before, statement, behind in zip([None, *statements], statements, [*statements[1:], None], strict=False):
+        record = _record(statement, _Beside(before, behind), day, lexicon, min_score, issues)
         found.append(record)
         if not record.codings and not _denies_all(record):
             _note(issues, statement.name, IssueType.CODE_INVALID, f"{statement.kind.value}: no table has a code for this name")
@@ -341,10 +340,10 @@ def _given(statement: Statement) -> Statement:
     amount may as well be the strength of what is taken (常用薬：アムロジピン5mg).
     """
     name, usage = statement.name, statement.fields.get(Field.USAGE)
-    if Field.DOSE in statement.fields or usage is None or _SPLIT.search(usage.quote) or parse_drug(name.quote).forms:
+    if Field.DOSE in statement.fields or usage is None or _SPLIT.search(usage.quote):
         return statement
     found = _GIVEN.search(name.quote)
-    if found is None or not found.start():
+    if found is None or not found.start() or parse_drug(name.quote).forms:
         return statement
     dose = EvidenceSpan(start=name.start + found.start(), end=name.end, quote=found[0])
     return statement.model_copy(update={"fields": statement.fields | {Field.DOSE: dose}})

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from app.errors import InvalidInput, TooLong
 from app.generation.reader import NoteReader, Window, source_lines
-from app.generation.structured import byte_tokenizer, lark_grammar, matcher
+from app.generation.structured import first_refused
 from app.terminology.matching import Lexicon
 from training.chat_tokens import ChatTokens
 from training.corpus.core import Line
@@ -44,8 +44,6 @@ class PairWriter:
 def obeys(grammar: str, text: str) -> bool:
     """May `text`, and nothing more, be written under `grammar` (Lark source)?"""
     try:
-        state = matcher(byte_tokenizer(), lark_grammar(grammar))
+        return first_refused(grammar, [text]) is None
     except InvalidInput:
         return False
-    written = list(text.encode())
-    return bool(state.try_consume_tokens(written) == len(written) and state.is_accepting())

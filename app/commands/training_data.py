@@ -9,9 +9,7 @@ from app.commands import open_database, read_settings
 from app.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from app.db import Database
     from app.generation.reader import NoteReader
-    from app.opt_outs import Subject
     from app.settings import Settings
 
 opt_outs = typer.Typer(help="Patients and notes that no model may be trained on.", no_args_is_help=True)
@@ -102,12 +100,7 @@ def patient(
     undo: _Undo = False,
 ) -> None:
     """Keeps all notes of a patient, also those to come, out of training data."""
-    from app.opt_outs import Subject, sources_of
-
-    with open_database() as database:
-        with database.session_scope() as session:
-            known = sources_of(session, patient_id=patient_id)
-        _set(database, Subject(_source(source, known), patient_id=patient_id), by, undo)
+    _set(by, source, undo, patient_id=patient_id)
 
 
 @opt_outs.command("note")
@@ -118,12 +111,7 @@ def note(
     undo: _Undo = False,
 ) -> None:
     """Keeps one note, corrections of it too, out of training data."""
-    from app.opt_outs import Subject, sources_of
-
-    with open_database() as database:
-        with database.session_scope() as session:
-            known = sources_of(session, note=note_id)
-        _set(database, Subject(_source(source, known), note=note_id), by, undo)
+    _set(by, source, undo, note=note_id)
 
 
 @opt_outs.command("list")
@@ -159,15 +147,20 @@ def _source(source: str | None, known: "list[str] | Any") -> str:
     return str(known[0])
 
 
-def _set(database: "Database", subject: "Subject", by: str, undo: bool) -> None:
-    from app.opt_outs import opt_in, opt_out
+def _set(by: str, source: str | None, undo: bool, **which: str) -> None:
+    """`which`: patient_id or note, as `Subject` names them."""
+    from app.opt_outs import Subject, opt_in, opt_out, sources_of
 
-    with database.session_scope() as session:
-        if undo:
-            opt_in(session, subject, by=by)
-            typer.echo("ended; the notes may be used again")
-        else:
-            new = opt_out(session, subject, by=by)
-            typer.echo(
-                "from now on nothing of it is exported; files written before are not changed" if new else "so already"
-            )
+    with open_database() as database:
+        with database.session_scope() as session:
+            known = sources_of(session, **which)
+        subject = Subject(_source(source, known), **which)
+        with database.session_scope() as session:
+            if undo:
+                opt_in(session, subject, by=by)
+                typer.echo("ended; the notes may be used again")
+            else:
+                new = opt_out(session, subject, by=by)
+                typer.echo(
+                    "from now on nothing of it is exported; files written before are not changed" if new else "so already"
+                )

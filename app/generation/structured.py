@@ -8,6 +8,7 @@ words of ours.
 import functools
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import llguidance
@@ -83,6 +84,17 @@ def matcher(tokenizer: Any, grammar: str) -> LLMatcher:
     if made.is_error():
         raise InvalidInput("llguidance refuses the grammar")
     return made
+
+
+def first_refused(source: str, rows: Sequence[str]) -> int | None:
+    """The first of `rows` that may not be written where it stands under the Lark `source`, one behind the last where they may
+    not end; None: all is well. Raises InvalidInput for a grammar that llguidance cannot enforce."""
+    state = matcher(byte_tokenizer(), lark_grammar(source))
+    for number, row in enumerate(rows):
+        data = list(row.encode())
+        if state.try_consume_tokens(data) < len(data):
+            return number
+    return None if state.is_accepting() else len(rows)
 
 
 @functools.cache

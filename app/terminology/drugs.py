@@ -165,17 +165,27 @@ class DrugTable:
         any maker's product, and then the code of the general name, where such a table is loaded, says just that.
         """
         name = self._parse(written)
-        # Whole first: a stem has lost what looks like a form or a strength (五苓散, S-1, TJ-54).
-        drug = self._drug(written) or self._drug(name.stem)
+        drug = self._named(written, name)
+        ingredient = drug.fact("ingredient") if drug else ""
         if not name.stem:
-            return Drug(known=drug is not None, ingredient=drug.fact("ingredient") if drug else "")
-        return replace(self._read(written, name), ingredient=drug.fact("ingredient") if drug else "")
+            return Drug(known=drug is not None, ingredient=ingredient)
+        return replace(self._read(written, name), ingredient=ingredient)
+
+    def ingredient(self, written: str) -> str:
+        """The ingredient that the name stands for, as in `read`; "" where no table says it."""
+        drug = self._named(written, self._parse(written))
+        return drug.fact("ingredient") if drug else ""
+
+    def _named(self, written: str, name: DrugName) -> Entry | None:
+        # Whole first: a stem has lost what looks like a form or a strength (五苓散, S-1, TJ-54).
+        return self._drug(written) or self._drug(name.stem)
 
     def _parse(self, written: str) -> DrugName:
         name = parse_drug(written)
-        if self._has(name.stem) or not _METAL.search(unicodedata.normalize("NFKC", written)):
+        folded = unicodedata.normalize("NFKC", written)
+        if self._has(name.stem) or not _METAL.search(folded):
             return name
-        spelled = parse_drug(_METAL.sub(lambda found: _METALS[found[0]], unicodedata.normalize("NFKC", written)))
+        spelled = parse_drug(_METAL.sub(lambda found: _METALS[found[0]], folded))
         return spelled if self._has(spelled.stem) else name
 
     def _has(self, stem: str) -> bool:
