@@ -43,7 +43,7 @@ $(STAMP): requirements.lock pyproject.toml app/generation/llama-build.cmake
 	  echo "A C++ compiler is needed for llama.cpp, and there is no $${CXX:-g++}; on Debian and Ubuntu: apt-get install g++" >&2; exit 1; fi; \
 	echo "Installing into $(VENV) with $$("$$python" --version). The first time this compiles llama.cpp and takes minutes."; \
 	if [ -e $(VENV) ] && ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then rm -rf $(VENV); fi; \
-	"$$python" -m venv $(VENV); \
+	[ -x $(BIN)/pip ] || "$$python" -m venv $(VENV); \
 	CMAKE_ARGS="$(strip $(ENGINE_FLAGS))" $(PIP) install --quiet $(CACHE) --no-deps --require-hashes -r requirements.lock; \
 	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .; \
 	$(BIN)/python -m pip check >/dev/null || { echo "The installed packages do not fit each other:" >&2; $(BIN)/python -m pip check >&2; exit 1; }; \

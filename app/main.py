@@ -37,6 +37,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         # A slash too many is no other resource: 404, not a redirect that some clients answer with a GET.
         redirect_slashes=False,
     )
+    app.state.database = database
     app.include_router(pages_router(database, __version__, {"queue": _queue_check(settings, database)}))
     sender = Facility(settings.facility_name or "", institution_number=settings.institution_number)
     app.include_router(api_router(database, sender))

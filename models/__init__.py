@@ -1,5 +1,6 @@
 """Stored rows. They import `schemas` for closed lists only; what crosses a boundary is a schema."""
 
+from models.access import AccessToken, Client
 from models.jobs import Job, JobIssue
 from models.metadata import Base
 from models.notes import Note, NoteStatement, Run
@@ -8,8 +9,10 @@ from models.reviews import AuditEvent, Decision, NoteReview, Review, TrainingOpt
 from models.terminology import CodeSystemRelease, Concept, ImportState, LocalCode
 
 __all__ = [
+    "AccessToken",
     "AuditEvent",
     "Base",
+    "Client",
     "ClinsBundle",
     "CodeSystemRelease",
     "Concept",

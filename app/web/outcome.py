@@ -14,7 +14,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from app.db import json_dumps
-from app.errors import HyojunError
+from app.errors import HyojunError, NotSignedIn, Stale, TooMany
 from schemas.issue import IssueType
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,11 @@ FHIR_JSON = "application/fhir+json"
 PROBLEM_JSON = "application/problem+json"
 
 _STATUS = {
+    IssueType.LOGIN: 401,
+    IssueType.FORBIDDEN: 403,
     IssueType.NOT_FOUND: 404,
+    IssueType.DELETED: 410,
+    IssueType.THROTTLED: 429,
     IssueType.CONFLICT: 409,
     IssueType.TOO_LONG: 413,
     IssueType.INVALID: 422,
@@ -32,11 +36,16 @@ _STATUS = {
 # https://hl7.org/fhir/R4/valueset-issue-type.html: what a bare HTTP status amounts to.
 _ISSUE = {
     400: IssueType.STRUCTURE,
+    401: IssueType.LOGIN,
+    403: IssueType.FORBIDDEN,
     404: IssueType.NOT_FOUND,
     405: IssueType.NOT_SUPPORTED,
     406: IssueType.NOT_SUPPORTED,
+    410: IssueType.DELETED,
+    412: IssueType.CONFLICT,
     413: IssueType.TOO_LONG,
     415: IssueType.NOT_SUPPORTED,
+    429: IssueType.THROTTLED,
 }
 
 
@@ -69,10 +78,14 @@ def install(app: FastAPI) -> None:
 
     def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, HyojunError)
-        status = _STATUS.get(error.issue_type, 500)
+        status = 412 if isinstance(error, Stale) else _STATUS.get(error.issue_type, 500)
         if status >= 500:
             log.error("request failed", exc_info=error, extra={"path": _route(request)})
         headers = {"Retry-After": "5"} if error.retryable and status == 503 else {}
+        if isinstance(error, TooMany):
+            headers = {"Retry-After": str(error.seconds)}
+        elif isinstance(error, NotSignedIn):
+            headers = {"WWW-Authenticate": 'Bearer realm="hyojun"'}
         return _answer(request, status, error.issue_type, str(error), headers)
 
     def framework(request: Request, error: Exception) -> Response:
