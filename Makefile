@@ -2,7 +2,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports lock trainer train bench clean
+.PHONY: help setup demo test check lint types imports lock trainer train bench chaos clean
 
 # make setup PYTHON=python3.12   another Python than the first fitting one
 PYTHON ?= python3
@@ -91,6 +91,9 @@ train: $(TRAIN_STAMP) ## train the small model (hours on two cores; ARGS='--set 
 bench: setup ## run the measurements in bench/; NAME=engine runs one
 	@set -e; for file in $(if $(NAME),bench/$(NAME).py,$$(grep -l '__main__' bench/*.py)); do \
 	  module=$${file%.py}; echo "== $$module"; $(BIN)/python -m "bench.$${module#bench/}" $(ARGS); done
+
+chaos: setup ## 10,000 jobs on each broker while workers, dispatchers, broker and database are killed; ARGS="--jobs 1000 --brokers pgmq"
+	@PYTHONPATH=$(CURDIR):tests exec $(BIN)/python tests/chaos/run.py $(ARGS)
 
 clean: ## remove .venv and caches; data under .hyojun stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

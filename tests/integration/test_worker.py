@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import pytest
+from rabbitmq import PROGRAM, RabbitMQ
 from sample_conversion import make_note
 from sqlalchemy import func, select
 
@@ -26,7 +25,6 @@ from models import Job, Resource, Run
 from schemas.note import ChartNote
 
 HERE = Path(__file__).parent
-RABBITMQ = shutil.which("rabbitmq-server") or shutil.which("rabbitmq-server", path="/usr/sbin:/usr/local/sbin")
 
 StartWorker = Callable[..., subprocess.Popen[bytes]]
 
@@ -267,66 +265,14 @@ def test_a_worker_needs_a_database() -> None:
 
 @pytest.fixture(scope="module")
 def rabbitmq_url(open_dir: Path) -> Iterator[str]:
-    """A RabbitMQ node of this run's own: private ports, node name, cookie and files."""
-    if RABBITMQ is None:
+    if PROGRAM is None:
         pytest.skip("rabbitmq-server is not installed")
-    home = open_dir / "rabbitmq"
-    home.mkdir()
-    port, distribution, mapper = (_free_port() for _ in range(3))
-    (home / "enabled_plugins").write_text("[].")
-    (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 50MB\n")
-    env = os.environ | {
-        "HOME": str(home),
-        "RABBITMQ_NODENAME": f"hyojun{port}@localhost",
-        "RABBITMQ_BASE": str(home),
-        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(home / "log"),
-        "RABBITMQ_PID_FILE": str(home / "pid"),
-        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
-        "RABBITMQ_DIST_PORT": str(distribution),
-        "ERL_EPMD_PORT": str(mapper),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-    }
-    # Started by the node itself, the port mapper would be a daemon that nobody stops.
-    epmd = subprocess.Popen(["epmd", "-port", str(mapper), "-address", "127.0.0.1"], env=env, cwd=home)
-    with (home / "output").open("wb") as output:
-        server = subprocess.Popen(
-            _command(home), env=env, cwd=home, stdout=output, stderr=output, start_new_session=True
-        )
+    node = RabbitMQ(open_dir / "rabbitmq")
     try:
-        ready = wait_until(lambda: _listens(port) or server.poll() is not None, 60) and server.poll() is None
-        assert ready, (home / "output").read_text()[-3000:]
-        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+        node.start()
+        yield node.url
     finally:
-        try:
-            os.killpg(server.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        server.wait()
-        epmd.kill()
-        epmd.wait()
-
-
-def _command(home: Path) -> list[str]:
-    """Debian's wrapper in sbin gives up root by `su`, which loses the environment; the script it calls does not."""
-    script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    return [str(script if script.exists() else RABBITMQ)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+        node.stop()
 
 
 @pytest.mark.rabbitmq
