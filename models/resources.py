@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, true
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, func, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -21,7 +21,8 @@ class ReleaseState(StrEnum):
 class Resource(Base):
     """One version of one FHIR resource; `content` is the raw JSON, decimals with the digits as written.
 
-    `id` is the FHIR logical id, unique within `type`; versions count from 1 and are never changed.
+    `id` is the FHIR logical id, unique within `type`; versions count from 1 and are never changed. Written by the conversion
+    of a note (`note_id`, `job_id`, `run_id`), or by a client (`written_by`), whose versions are always final.
     """
 
     __tablename__ = "resources"
@@ -29,18 +30,27 @@ class Resource(Base):
     type: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    note_id: Mapped[UUID | None] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[UUID | None] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     ordinal: Mapped[int]
     """Position in the job's output, from 0."""
     patient_id: Mapped[str]
-    """The sender's patient id, not the FHIR one."""
-    content: Mapped[dict[str, Any]]
+    """The sender's patient id, not the FHIR one; empty in what a client wrote."""
+    content: Mapped[dict[str, Any]] = mapped_column(nullable=True)
+    """Null in a deletion alone, which no conversion writes."""
+    method: Mapped[str] = mapped_column(server_default="POST")
+    """How it came to be, as HTTP's methods say it: POST (what conversions write, too), PUT, DELETE."""
+    written_by: Mapped[str | None]
+    """`Principal.id`; None: a conversion."""
     state: Mapped[str] = mapped_column(server_default=ReleaseState.DRAFT)
     valid: Mapped[bool] = mapped_column(server_default=true())
     """False: a check found an error. Such a resource waits for a person and can never be released."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    released_at: Mapped[datetime | None]
+    """When a person released it; None: nobody did, or it was final from the beginning."""
+    indexed: Mapped[bool] = mapped_column(server_default=false())
+    """Do searches know of this version (`app.store.index`)?"""
 
     __table_args__ = (
         one_of("state", ReleaseState),
@@ -49,11 +59,21 @@ class Resource(Base):
         # FHIR R4 `id`: https://hl7.org/fhir/R4/datatypes.html#id
         CheckConstraint("id ~ '^[A-Za-z0-9.-]{1,64}$'", name="id"),
         CheckConstraint(
-            "content ->> 'resourceType' IS NOT DISTINCT FROM type AND content ->> 'id' IS NOT DISTINCT FROM id",
+            "CASE WHEN method = 'DELETE' THEN content IS NULL ELSE content IS NOT NULL"
+            " AND content ->> 'resourceType' IS NOT DISTINCT FROM type"
+            " AND content ->> 'id' IS NOT DISTINCT FROM id END",
             name="content",
+        ),
+        CheckConstraint("method IN ('POST', 'PUT', 'DELETE')", name="method"),
+        CheckConstraint(
+            "num_nulls(note_id, job_id, run_id) = 0 AND method <> 'DELETE'"
+            " OR num_nulls(note_id, job_id, run_id) = 3 AND written_by IS NOT NULL AND state = 'final'",
+            name="origin",
         ),
         Index(None, "patient_id", "type"),
         Index(None, "type", "created_at"),
+        Index("ix_resources_unindexed", "type", "id", postgresql_where=text("NOT indexed")),
+        Index("ix_resources_last_updated", text("COALESCE(released_at, created_at)"), "type", "id"),
     )
 
 
