@@ -24,7 +24,7 @@ def issue_token(session: Session, principal: Principal, *, seconds: int = 300, c
     session.execute(delete(AccessToken).where(AccessToken.expires_at < func.now()))
     session.add(
         AccessToken(
-            sha256=_digest(token),
+            sha256=digest(token),
             client_id=client_id,
             principal=principal.model_dump(mode="json"),
             expires_at=func.now() + timedelta(seconds=seconds),
@@ -39,12 +39,13 @@ def principal_of(session: Session, token: str) -> Principal:
     row = session.execute(
         select(AccessToken.principal, Client.disabled_at)
         .outerjoin(Client, Client.id == AccessToken.client_id)
-        .where(AccessToken.sha256 == _digest(token), AccessToken.expires_at > func.now())
+        .where(AccessToken.sha256 == digest(token), AccessToken.expires_at > func.now())
     ).one_or_none()
     if row is None or row.disabled_at is not None:
         raise NotSignedIn("the token is unknown, or has ended")
     return Principal.model_validate(row.principal)
 
 
-def _digest(token: str) -> str:
+def digest(token: str) -> str:
+    """What is kept of a secret that is long and random; passwords are another matter."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,10 @@
 """Who asks, and what they may do. Machines have SMART scopes, people have roles; both become one `Principal`."""
 
 import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 from schemas.value import Value
 
@@ -76,6 +79,20 @@ class Scope(Value):
     def allows(self, type_: str, action: str) -> bool:
         return self.type in ("*", type_) and action in self.actions
 
+    def __str__(self) -> str:
+        return f"system/{self.type}." + "".join(action for action in _ACTIONS if action in self.actions)
+
+
+def granted(asked: Iterable[Scope], allowed: Sequence[Scope]) -> tuple[Scope, ...]:
+    """What of `asked` lies within `allowed`; a wildcard becomes the types that are allowed."""
+    found: dict[str, frozenset[str]] = {}
+    for wanted in asked:
+        for limit in allowed:
+            if "*" in (wanted.type, limit.type) or wanted.type == limit.type:
+                type_ = limit.type if wanted.type == "*" else wanted.type
+                found[type_] = found.get(type_, frozenset()) | (wanted.actions & limit.actions)
+    return tuple(Scope(type=type_, actions=actions) for type_, actions in found.items() if actions)
+
 
 class Principal(Value):
     """Who asks. `id`: `user:<uuid>`, `client:<client id>` or `system:<part>`; it names the actor in audit events.
@@ -95,3 +112,38 @@ class Principal(Value):
 
     def has(self, right: Right) -> bool:
         return right in self.rights
+
+
+def principal_of_roles(id_: str, name: str, roles: Iterable[Role]) -> Principal:
+    """What somebody of `roles` may do."""
+    chosen = tuple(roles)
+    rights = frozenset().union(*(RIGHTS[role] for role in chosen))
+    scopes = tuple(scope for role in chosen for scope in map(Scope.find, ROLE_SCOPES[role]) if scope)
+    return Principal(id=id_, name=name, scopes=scopes, rights=rights, drafts=Right.DRAFTS_READ in rights)
+
+
+class Person(Value):
+    """Somebody with an account. `login`: what he types; `name`: what others see. `external`: his password is kept by an
+    OpenID provider. `ready`: there is a way for him to sign in."""
+
+    id: UUID
+    login: str
+    name: str
+    roles: tuple[Role, ...]
+    external: bool
+    ready: bool
+    disabled: bool
+    created_at: datetime
+
+
+class Machine(Value):
+    """A registered client of SMART Backend Services. `keys`: the key ids of its JWKS."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    rights: tuple[Right, ...]
+    drafts: bool
+    keys: tuple[str, ...]
+    disabled: bool
+    created_at: datetime

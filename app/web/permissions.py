@@ -1,0 +1,152 @@
+"""Who may ask for what: one line a route. What is not listed here is refused, whatever the route itself says.
+
+Paths are written as the routes declare them, the names of their parameters left out.
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from app.errors import Forbidden
+from schemas.access import Principal, Right
+
+
+class Need(StrEnum):
+    """What is asked for where it is no right."""
+
+    PUBLIC = "nobody has to sign in"
+    SIGNED_IN = "anybody who is signed in"
+    PERSON = "a person who is signed in"
+    FHIR = "some scope; the route asks for the one that it needs"
+    TERMINOLOGY = "some scope, or the right terminology.read: no patient's data"
+
+
+Rule = Need | tuple[Right, ...]
+"""Of several rights one is enough."""
+
+_READ = (Right.NOTES_READ,)
+_WRITE = (Right.NOTES_WRITE,)
+_BATCHES = (Right.BATCHES,)
+_PUSH = (Right.PUSH,)
+_FHIR: Mapping[str, Rule] = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), Need.FHIR)
+
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    "/": {"GET": Need.SIGNED_IN},
+    "/healthz": {"GET": Need.PUBLIC},
+    "/readyz": {"GET": Need.PUBLIC},
+    "/openapi.json": {"GET": Need.SIGNED_IN},
+    "/metrics": {"GET": (Right.METRICS,)},
+    # People at the door.
+    "/login": {"GET": Need.PUBLIC, "POST": Need.PUBLIC},
+    "/login/oidc": {"GET": Need.PUBLIC},
+    "/login/oidc/callback": {"GET": Need.PUBLIC},
+    "/setup": {"GET": Need.PUBLIC, "POST": Need.PUBLIC},
+    "/logout": {"POST": Need.PERSON},
+    "/account": {"GET": Need.PERSON},
+    "/account/password": {"POST": Need.PERSON},
+    # Machines at the door.
+    "/auth/token": {"POST": Need.PUBLIC},
+    "/.well-known/smart-configuration": {"GET": Need.PUBLIC},
+    "/fhir/.well-known/smart-configuration": {"GET": Need.PUBLIC},
+    "/fhir/metadata": {"GET": Need.PUBLIC},
+    # Who may do what.
+    "/api/users": {"GET": (Right.USERS,), "POST": (Right.USERS,)},
+    "/api/users/{}": {"PATCH": (Right.USERS,)},
+    "/api/users/{}/link": {"POST": (Right.USERS,)},
+    "/api/clients": {"GET": (Right.CLIENTS,), "POST": (Right.CLIENTS,)},
+    "/api/clients/{}": {"PATCH": (Right.CLIENTS,)},
+    "/api/audit": {"GET": (Right.AUDIT,)},
+    # Notes. Whoever sent one may see how far it is; that shows nothing of what it says.
+    "/api/notes": {"POST": _WRITE},
+    "/api/notes/{}": {"GET": _READ},
+    "/api/notes/{}/jobs": {"POST": _WRITE},
+    "/api/notes/{}/bundle": {"GET": _READ},
+    "/api/notes/{}/ssmix2": {"GET": _READ},
+    "/api/jobs/{}": {"GET": (Right.NOTES_READ, Right.NOTES_WRITE)},
+    "/api/patients/{}/ssmix2.zip": {"GET": _READ},
+    # The models, for other uses.
+    "/v1/chat/completions": {"POST": (Right.MODEL,)},
+    "/v1/completions": {"POST": (Right.MODEL,)},
+    "/v1/models": {"GET": (Right.MODEL,)},
+    "/v1/models/{}": {"GET": (Right.MODEL,)},
+    # FHIR: tables of codes, and checking what is sent.
+    "/fhir/CodeSystem": {"GET": Need.TERMINOLOGY},
+    "/fhir/CodeSystem/{}": {"GET": Need.TERMINOLOGY},
+    "/fhir/CodeSystem/$lookup": {"GET": Need.TERMINOLOGY, "POST": Need.TERMINOLOGY},
+    "/fhir/ValueSet/$expand": {"GET": Need.TERMINOLOGY, "POST": Need.TERMINOLOGY},
+    "/fhir/ConceptMap/$translate": {"GET": Need.TERMINOLOGY, "POST": Need.TERMINOLOGY},
+    "/fhir/$validate": {"POST": Need.TERMINOLOGY},
+    "/fhir/{}/$validate": {"POST": Need.TERMINOLOGY},
+    # FHIR: patients' data.
+    "/fhir": {"POST": Need.FHIR},
+    "/fhir/_history": {"GET": Need.FHIR},
+    "/fhir/{}": _FHIR,
+    "/fhir/{}/_search": {"POST": Need.FHIR},
+    "/fhir/{}/_history": {"GET": Need.FHIR},
+    "/fhir/{}/{}": _FHIR,
+    "/fhir/{}/{}/_history": {"GET": Need.FHIR},
+    "/fhir/{}/{}/_history/{}": {"GET": Need.FHIR},
+    "/fhir/Patient/{}/$everything": {"GET": Need.FHIR},
+    "/fhir/Patient/{}/$clins-bundle": {"GET": Need.FHIR},
+    "/fhir/DocumentReference": {"POST": Need.FHIR},
+    "/fhir/DocumentReference/{}/$document": {"GET": Need.FHIR},
+    "/fhir/DocumentReference/$standardize": {"POST": Need.FHIR},
+    "/fhir/DocumentReference/$standardize/{}": {"GET": Need.FHIR, "DELETE": Need.FHIR},
+    "/fhir/Task/{}": {"GET": Need.FHIR},
+    "/fhir/Subscription": {"GET": Need.FHIR, "POST": Need.FHIR},
+    "/fhir/Subscription/{}": {"GET": Need.FHIR, "PUT": Need.FHIR, "DELETE": Need.FHIR},
+    "/fhir/$export": {"GET": Need.FHIR, "POST": Need.FHIR},
+    "/fhir/Patient/$export": {"GET": Need.FHIR, "POST": Need.FHIR},
+    "/fhir/Group/{}/$export": {"GET": Need.FHIR, "POST": Need.FHIR},
+    "/fhir/$export/{}": {"GET": Need.FHIR, "DELETE": Need.FHIR},
+    "/fhir/$export/{}/{}": {"GET": Need.FHIR},
+    # Many notes, and what goes out by itself.
+    "/api/batches": {"GET": _BATCHES, "POST": _BATCHES},
+    "/api/batches/{}": {"GET": _BATCHES},
+    "/api/batches/{}/pause": {"POST": _BATCHES},
+    "/api/batches/{}/resume": {"POST": _BATCHES},
+    "/api/batches/{}/cancel": {"POST": _BATCHES},
+    "/api/batches/{}/retry-failed": {"POST": _BATCHES},
+    "/api/batches/{}/errors": {"GET": _BATCHES},
+    "/api/batches/{}/report.html": {"GET": _BATCHES},
+    "/api/batches/{}/report.csv": {"GET": _BATCHES},
+    "/api/batches/{}/output.ndjson": {"GET": _BATCHES},
+    "/api/batches/{}/ssmix2.zip": {"GET": _BATCHES},
+    "/api/push/destinations": {"GET": _PUSH, "POST": _PUSH},
+    "/api/push/destinations/{}": {"GET": _PUSH, "DELETE": _PUSH},
+    "/api/push/destinations/{}/pause": {"POST": _PUSH},
+    "/api/push/destinations/{}/resume": {"POST": _PUSH},
+    "/api/push/destinations/{}/replay": {"POST": _PUSH},
+    "/api/push/deliveries": {"GET": _PUSH},
+    "/api/push/deliveries/{}/replay": {"POST": _PUSH},
+}
+
+_PARAMETER = re.compile(r"\{[^}]*\}")
+
+
+def rule_of(method: str, template: str) -> Rule | None:
+    """`template`: a path as its route declares it, with or without a slash at its end. None: nobody may."""
+    rules = RULES.get(plain(template), {})
+    return rules.get("GET" if method == "HEAD" else method)
+
+
+def plain(template: str) -> str:
+    """The path as it is written in `RULES`."""
+    return _PARAMETER.sub("{}", template).rstrip("/") or "/"
+
+
+def check(rule: Rule | None, who: Principal) -> None:
+    """May a principal ask where `rule` holds? Raises: Forbidden."""
+    if rule is None:
+        raise Forbidden("no rule says who may do this")
+    if isinstance(rule, tuple):
+        if not who.rights.intersection(rule):
+            raise Forbidden("this needs the right " + " or ".join(right.value for right in rule))
+    elif rule is Need.PERSON:
+        if not who.id.startswith("user:"):
+            raise Forbidden("this is for people")
+    elif rule is Need.FHIR:
+        if not who.scopes:
+            raise Forbidden("this needs a scope")
+    elif rule is Need.TERMINOLOGY and not who.scopes and Right.TERMINOLOGY_READ not in who.rights:
+        raise Forbidden("this needs a scope, or the right terminology.read")
