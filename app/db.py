@@ -5,7 +5,9 @@ https://hl7.org/fhir/R4/datatypes.html#decimal), which Python's float would lose
 """
 
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -15,8 +17,15 @@ from typing import Any
 import orjson
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+
+from app.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
@@ -96,9 +105,41 @@ class Database:
             self._engine.dispose()
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Brings the database to `revision`. Two processes may do it at once: the second waits and finds it done."""
+def migrate(url: str, revision: str = "head", *, lock_seconds: float = 5.0, max_seconds: float = 120.0) -> None:
+    """Brings the database to `revision`, each revision whole or not at all. Two processes may do it at once: the second waits
+    and finds it done.
+
+    It waits at most `lock_seconds` for a table that somebody uses, since whoever comes after waits behind it; then it lets
+    the others go first and tries again, for `max_seconds`. Raises: Unavailable when the table stays in use.
+    """
+    config = _alembic(url)
+    config.attributes["lock_seconds"] = lock_seconds
+    deadline, pause = time.monotonic() + max_seconds, 1.0
+    while True:
+        try:
+            command.upgrade(config, revision)
+            return
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+        if time.monotonic() + pause > deadline:
+            raise Unavailable(
+                f"a table that has to be changed is in use, always for longer than {lock_seconds:g} s; nothing is half done: "
+                "end what uses it (a backup, a long query: pg_stat_activity shows it), and run `hyojun migrate` again"
+            )
+        log.warning("a table that has to be changed is in use", extra={"retry_seconds": pause})
+        time.sleep(pause)
+        pause = min(2 * pause, 15.0)
+
+
+def known_revisions() -> frozenset[str]:
+    """Those that this version can bring a database to, or on from."""
+    script = ScriptDirectory.from_config(_alembic(None))
+    return frozenset(found.revision for found in script.walk_revisions())
+
+
+def _alembic(url: str | None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["database_url"] = url
-    command.upgrade(config, revision)
+    return config

@@ -1,9 +1,11 @@
 """JSON lines on stderr, one object a line, made so that patient text cannot get into them by accident.
 
-Three measures, because log records also come from libraries:
+Four measures, because log records also come from libraries:
 - an exception is written as its types and code positions; its message only if it is one of ours (`HyojunError`), since
   messages of database drivers and parsers quote the data that they failed on. Local variables are never written;
-- a string in `extra=` passes only if it looks like an id, a name or a number;
+- of `extra=` only the fields that `FIELDS` lists pass, each only with a value of its form: what is not listed is left out and
+  counted (`dropped`), a value of another form is `<withheld>`;
+- what a library puts into its message passes only where it is a number, an id or an address;
 - whatever is not ASCII in a message is masked: our messages are English, the notes are Japanese.
 """
 
@@ -12,15 +14,50 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
 from app.errors import HyojunError
 
-_ID = re.compile(r"[\w.:@/+-]{1,120}", re.ASCII)
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that is being answered: it stands in every line that is written meanwhile."""
+
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_FLAG = re.compile(r"True|False")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.$-]{0,39}")
+_MARK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,119}")
+_URI = re.compile(r"(urn:|https?://)[A-Za-z0-9._:/?=&#+-]{1,200}|[A-Za-z0-9._-]{1,80}")
+# A path with the names of its parameters, as it is declared: {id}, $operation.
+_ROUTE = re.compile(r"-|/[A-Za-z0-9_{}:.$/-]{0,200}")
+# `schemas.access.Principal.id`; of a person it is the number of the account.
+_PRINCIPAL = re.compile(r"anonymous|(user|client|system|os):[A-Za-z0-9._-]{1,64}")
+
+# What a library may put into a message: a number, an id of ours, the name of a task, an address of a server.
+_FOREIGN = re.compile(
+    rf"{_UUID.pattern}|{_NUMBER.pattern}|hyojun[a-z_.]{{0,60}}|https?|[0-9.]{{7,15}}|[0-9a-f:]{{2,39}}|localhost|SIG[A-Z]{{3,6}}"
+)
+# Celery puts the text of an exception and of its traceback into the arguments of its message.
+_CELERYS_DATA = frozenset({"exc", "traceback", "args", "kwargs", "return_value", "description"})
+
+FIELDS: Mapping[str, re.Pattern[str]] = {
+    "job_id": _UUID, "note_id": _UUID, "run_id": _UUID, "batch_id": _UUID, "review_id": _UUID, "export_id": _UUID,
+    "destination_id": _UUID, "delivery_id": _UUID, "subscription_id": _UUID,
+    "attempt": _NUMBER, "fence": _NUMBER, "line": _NUMBER, "position": _NUMBER, "count": _NUMBER, "status": _NUMBER,
+    "seconds": _NUMBER, "retry_seconds": _NUMBER, "duration_ms": _NUMBER, "prompt_tokens": _NUMBER,
+    "completion_tokens": _NUMBER, "concepts": _NUMBER, "releases": _NUMBER, "names": _NUMBER, "notes": _NUMBER,
+    "resources": _NUMBER, "bytes": _NUMBER, "slots": _NUMBER, "port": _NUMBER,
+    "state": _WORD, "kind": _WORD, "type": _WORD, "finish": _WORD, "action": _WORD, "outcome": _WORD, "error": _WORD,
+    "method": _WORD, "part": _WORD,
+    "version": _MARK, "worker": _MARK, "model": _MARK, "request_id": _MARK, "revision": _MARK,
+    "system": _URI, "route": _ROUTE, "path": _ROUTE, "principal": _PRINCIPAL, "cached": _FLAG,
+}  # fmt: skip
+"""The fields that a line may have beside its own, and the form of their values. `path` is a route, too."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
     "asctime",
@@ -28,6 +65,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
     "data",
     "stack",
     "color_message",
+    "errors",
 }
 
 
@@ -53,12 +91,13 @@ class PatientTextFilter(logging.Filter):
     """Removes from a record what may quote data; the record stays usable for any formatter after it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # Celery puts the text of the exception and of the traceback into the arguments of its message.
+        ours = record.name == "app" or record.name.startswith("app.")
         if isinstance(record.args, dict):
-            hidden = {"exc", "traceback", "args", "kwargs", "return_value", "description"}
-            record.args = {k: ("-" if k in hidden else v) for k, v in record.args.items()}
+            record.args = {
+                key: "-" if key in _CELERYS_DATA else _argument(value, ours) for key, value in record.args.items()
+            }
         elif isinstance(record.args, tuple):
-            record.args = tuple(describe(a) if isinstance(a, BaseException) else a for a in record.args)
+            record.args = tuple(_argument(value, ours) for value in record.args)
         try:
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):
@@ -73,6 +112,17 @@ class PatientTextFilter(logging.Filter):
         return True
 
 
+def _argument(value: object, ours: bool) -> object:
+    """What may stand in a message. Our own messages are written with care; a library's may hold anything."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, BaseException):
+        return describe(value)
+    if ours:
+        return value
+    return value if _FOREIGN.fullmatch(str(value)) else "-"
+
+
 class JsonFormatter(logging.Formatter):
     """`at` is UTC, ISO 8601 with milliseconds."""
 
@@ -83,19 +133,24 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for key, value in vars(record).items():
-            if key == "errors":
-                line[key] = value
-            elif key not in _STANDARD:
-                line[key] = _safe(value)
+        if (current := request_id.get()) is not None:
+            line["request_id"] = current
+        further = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line |= {key: _safe(value, FIELDS[key]) for key, value in further.items() if key in FIELDS}
+        if dropped := len(further.keys() - FIELDS.keys()):
+            line["dropped"] = dropped
+        if hasattr(record, "errors"):
+            line["errors"] = record.errors
         return json.dumps(line, ensure_ascii=True)
 
 
-def _safe(value: object) -> object:
-    if value is None or isinstance(value, bool | int | float):
-        return value
+def _safe(value: object, form: re.Pattern[str]) -> object:
+    if value is None:
+        return None
     text = str(value)
-    return text if _ID.fullmatch(text) else "<withheld>"
+    if not form.fullmatch(text):
+        return "<withheld>"
+    return value if isinstance(value, bool | int | float) else text
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:

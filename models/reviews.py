@@ -1,4 +1,4 @@
-"""People's judgement of what a job read in a note, who did what, and whose notes are no training data.
+"""People's judgement of what a job read in a note, and whose notes are no training data.
 
 Nothing here is changed once it is written but the two marks of a `NoteReview` and the end of an opt-out: a judgement that is
 changed is another `Decision`. The database refuses anything else (`APPEND_ONLY`).
@@ -13,7 +13,6 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
-    Identity,
     Index,
     UniqueConstraint,
     event,
@@ -24,8 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from models.audit import AuditEvent
 from models.metadata import Base, one_of
-from schemas.review import AuditAction, Verdict
+from schemas.review import Verdict
 
 
 class NoteReview(Base):
@@ -111,31 +111,6 @@ class Decision(Base):
         CheckConstraint("(statement IS NOT NULL) = (verdict IN ('amend', 'add'))", name="statement"),
         CheckConstraint("NOT automatic OR (verdict = 'accept' AND version = 1 AND NOT explicit)", name="automatic"),
         CheckConstraint("decided_by <> '' AND reason <> ''", name="not_empty"),
-    )
-
-
-class AuditEvent(Base):
-    """Who did what, and when. It names things by ids and fingerprints alone, holds no patient text, and outlives what it
-    tells of: hence no foreign keys.
-
-    `subject`: the decision, the result (run), the opt-out or the export. `before`, `after`: SHA-256 of the state of it.
-    """
-
-    __tablename__ = "audit_events"
-
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
-    action: Mapped[str]
-    acted_by: Mapped[str]
-    note_id: Mapped[UUID | None] = mapped_column(index=True)
-    subject: Mapped[UUID]
-    before: Mapped[str | None]
-    after: Mapped[str | None]
-
-    __table_args__ = (
-        one_of("action", AuditAction),
-        CheckConstraint("acted_by <> ''", name="acted_by"),
-        CheckConstraint("before ~ '^[0-9a-f]{64}$' AND after ~ '^[0-9a-f]{64}$'", name="fingerprints"),
     )
 
 
