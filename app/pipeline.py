@@ -4,17 +4,19 @@
         -> FHIR (build, check) -> SS-MIX2
 """
 
+import copy
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from app import __version__, confidence, extraction, fhir, restated, scopes, ssmix2, standardize
 from app.confidence import Calibration
+from app.errors import InvalidInput
 from app.generation.endpoint import ServerOptions
 from app.generation.endpoint import configured as model_server
 from app.generation.reader import NoteReader, Reading
@@ -31,8 +33,8 @@ from schemas.statement import Kind, Statement
 log = logging.getLogger(__name__)
 
 
-class Options(ModelOptions, ServerOptions, Protocol):
-    """What a converter needs to know of an installation; `app.settings.Settings` has it."""
+class Choices(Protocol):
+    """What an installation chooses that its output depends on; `app.settings.Settings` has it."""
 
     @property
     def facility_name(self) -> str | None: ...
@@ -45,11 +47,41 @@ class Options(ModelOptions, ServerOptions, Protocol):
     @property
     def patient_id_oid(self) -> str | None: ...
     @property
-    def profiles_file(self) -> Path: ...
-    @property
     def coding_min_score(self) -> float: ...
     @property
     def hold_uncertain(self) -> bool: ...
+
+
+class Options(Choices, ModelOptions, ServerOptions, Protocol):
+    """What a converter needs to know of an installation; `app.settings.Settings` has it."""
+
+    @property
+    def profiles_file(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`Choices` as a run keeps them (`models.Run.options`), so that it can be repeated after they have changed."""
+
+    facility_name: str | None
+    institution_number: str | None
+    facility_address: str | None
+    facility_phone: str | None
+    patient_id_oid: str | None
+    coding_min_score: float
+    hold_uncertain: bool
+
+    @classmethod
+    def of(cls, options: Choices) -> "Chosen":
+        return cls(**{one.name: getattr(options, one.name) for one in fields(cls)})
+
+    @classmethod
+    def kept(cls, options: Mapping[str, Any]) -> "Chosen":
+        """Out of `models.Run.options`. Raises: InvalidInput where another version kept others."""
+        known = {one.name: options[one.name] for one in fields(cls) if one.name in options}
+        if len(known) < len(fields(cls)):
+            raise InvalidInput("the run does not say which settings it was made with")
+        return cls(**known | {"coding_min_score": float(known["coding_min_score"])})
 
 
 @dataclass(frozen=True)
@@ -103,17 +135,26 @@ class Converter:
         self._of_another_model = calibration is not None and self.calibration is None
         if self._of_another_model:
             log.warning("the calibration was fitted for another model than the one that is open; it is not applied")
-        self._hold = options.hold_uncertain
-        self._min_score = options.coding_min_score
-        number, name = options.institution_number, options.facility_name
+        self._choose(Chosen.of(options))
+
+    def _choose(self, chosen: Chosen) -> None:
+        self.chosen = chosen
+        number, name = chosen.institution_number, chosen.facility_name
         self._facility = fhir.Facility(
             number=number,
             name=name,
-            address=options.facility_address,
-            phone=options.facility_phone,
-            patient_id_oid=options.patient_id_oid,
+            address=chosen.facility_address,
+            phone=chosen.facility_phone,
+            patient_id_oid=chosen.patient_id_oid,
         )
         self._sender = ssmix2.Facility(name=name or "", institution_number=number)
+
+    def beside(self, lexicon: Lexicon, chosen: Chosen) -> "Converter":
+        """The same model, profiles and calibration with other tables and settings: those of a run that is repeated."""
+        other = copy.copy(self)
+        other.lexicon = lexicon
+        other._choose(chosen)
+        return other
 
     @classmethod
     def load(cls, options: Options, lexicon: Lexicon) -> "Converter":
@@ -141,23 +182,54 @@ class Converter:
         """Notes that the model reads at the same time; more conversions at once wait for it."""
         return self.reader.model.slots
 
+    @property
+    def fingerprints(self) -> dict[str, str | None]:
+        """Of everything that makes the output what it is, as a run names them; the terminology's is that of now."""
+        return {
+            **self.reader.fingerprints.as_dict(),
+            "terminology": self.lexicon.version,
+            "profiles": self.profiles.fingerprint if self.profiles else None,
+            "calibration": self.calibration.fingerprint if self.calibration else None,
+            "version": __version__,
+        }
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """How the model is opened, as far as its scores depend on it."""
+        model = self.reader.model
+        if isinstance(model, RemoteModel):
+            return {"server": model.endpoint.kind, "context_tokens": model.sequence_tokens}
+        memory = model.memory
+        flash = memory.flash_attention
+        return {
+            "context_tokens": model.sequence_tokens, "kv_type": memory.cache_type, "gpu": memory.gpu_layers != 0,
+            "flash_attention": "auto" if flash is None else "on" if flash else "off",
+        }  # fmt: skip
+
     def convert(
-        self, note: ChartNote, *, source: str, earlier: Sequence[tuple[ChartNote, Sequence[Record]]] = ()
+        self,
+        note: ChartNote,
+        *,
+        source: str,
+        earlier: Sequence[tuple[ChartNote, Sequence[Record]]] = (),
+        run_id: uuid.UUID | None = None,
+        started: datetime | None = None,
     ) -> Conversion:
         """One note. `source`: the sending system; with the note's id it makes every id of the output repeatable.
         `earlier`: the patient's other notes with their records, oldest first; the patient-wide SS-MIX2 messages
-        (diagnoses, allergies) tell of them too, since each such message replaces the one before.
+        (diagnoses, allergies) tell of them too, since each such message replaces the one before. `run_id`, `started`: those
+        of a run that is repeated; the output names both.
 
         Raises TooLong, ModelOutputError, Unavailable; the note itself is never changed.
         """
-        started = datetime.now(UTC)
+        started = started or datetime.now(UTC)
         lexicon = self.lexicon
         reading, records, read = self._read(note, lexicon)
         records, weighed = self._weighed(records)
         records, repeated = restated.restated(records, lexicon)
         likely = [record for record in records if record.written]
         department = lexicon.department(note.department)
-        run = self._run(reading, lexicon, started)
+        run = self._run(run_id or uuid.uuid4(), reading, lexicon, started)
         resources, built = self._resources(note, likely, department, run, started, source)
         bundle = fhir.collection(note, resources, started)
         found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=lexicon.lab_displays)
@@ -193,25 +265,23 @@ class Converter:
         statements = scopes.distribute(reading.lines, statements, fold)
         statements, unlikely = standardize.plausible(statements, lexicon)
         unread = standardize.unread_allergies(note.text, mentions, statements)
-        records, coded = standardize.records(statements, note.date, lexicon, self._min_score)
+        records, coded = standardize.records(statements, note.date, lexicon, self.chosen.coding_min_score)
         return reading, records, [*reading.issues, *located, *unlikely, *unread, *coded]
 
     def _weighed(self, records: list[Record]) -> tuple[list[Record], list[Issue]]:
         if self.calibration is not None:
-            return confidence.weigh(records, self.calibration, hold=self._hold)
+            return confidence.weigh(records, self.calibration, hold=self.chosen.hold_uncertain)
         if not self._of_another_model:
             return records, []
         text = "the calibration was fitted for another model: statements have no probability, and none is held"
         return records, [Issue(severity=Severity.INFORMATION, code=IssueType.INFORMATIONAL, text=text)]
 
-    def _run(self, reading: Reading, lexicon: Lexicon, started: datetime) -> dict[str, Any]:
+    def _run(self, run_id: uuid.UUID, reading: Reading, lexicon: Lexicon, started: datetime) -> dict[str, Any]:
         return {
-            "id": str(uuid.uuid4()),
-            **self.reader.fingerprints.as_dict(),
+            "id": str(run_id),
+            **self.fingerprints,
             "terminology": lexicon.version,
-            "profiles": self.profiles.fingerprint if self.profiles else None,
-            "calibration": self.calibration.fingerprint if self.calibration else None,
-            "version": __version__,
+            "options": asdict(self.chosen) | {"engine": self.engine},
             "seed": 0,
             "prompt_tokens": reading.prompt_tokens + reading.forced_tokens,
             "output_tokens": reading.sampled_tokens,

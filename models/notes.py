@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -40,7 +41,7 @@ class Note(Base):
     note_date: Mapped[date]
     text: Mapped[str]
     content_sha256: Mapped[str]
-    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
     __table_args__ = (
         UniqueConstraint("content_sha256"),
@@ -82,9 +83,14 @@ class Run(Base):
     output_tokens: Mapped[int]
     duration_ms: Mapped[int]
     started_at: Mapped[datetime]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """The settings that the output depends on, by name; None: converted before this was kept, as below."""
+    output_sha256: Mapped[str | None]
+    """Of what was stored of the note (`app.conversions.fingerprint`): the same run gives the same."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
     __table_args__ = (
+        CheckConstraint("output_sha256 ~ '^[0-9a-f]{64}$'", name="output_sha256"),
         CheckConstraint("prompt_tokens >= 0 AND output_tokens >= 0 AND duration_ms >= 0", name="not_negative"),
     )
 

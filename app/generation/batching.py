@@ -349,12 +349,25 @@ class Engine:
         room = self._context.batch_tokens
         parts: list[tuple[_Sequence, Part]] = []
         for sequence in sorted(chosen, key=lambda s: len(s.tokens) - s.decoded):
-            tokens = sequence.tokens[sequence.decoded : sequence.decoded + room]
+            tokens = sequence.tokens[sequence.decoded : self._end(sequence, room)]
             if tokens and sequence.slot:
                 whole = sequence.decoded + len(tokens) == len(sequence.tokens)
                 parts.append((sequence, Part(sequence.slot.number, sequence.decoded, tokens, whole)))
                 room -= len(tokens)
         return parts
+
+    def _end(self, sequence: _Sequence, room: int) -> int:
+        """How far `sequence` is decoded in a step that has room for so many more tokens."""
+        end, shared = len(sequence.tokens), sequence.request.shared
+        if self._context.unified:
+            return min(end, sequence.decoded + room)
+        # Where a chunk ends changes the last bits of the scores: so it may depend on the sequence alone, not on what runs
+        # beside it, nor on whether another brought the same beginning before.
+        if sequence.decoded < shared:
+            end = min(end, shared)
+        if end - sequence.decoded <= room:
+            return end
+        return sequence.decoded + room // self._context.piece_tokens * self._context.piece_tokens
 
     def _mask(self, ready: list[_Sequence]) -> None:
         bound = [(s.matcher, s.slot.number) for s in ready if s.matcher is not None and s.slot]

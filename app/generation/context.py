@@ -6,7 +6,7 @@ The only module that talks to llama.cpp's C interface. What may be written, and 
 import ctypes
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -165,7 +165,7 @@ class LlamaContext:
         options = llama_cpp.llama_context_default_params()
         options.n_ctx = room
         options.n_batch = self.batch_tokens = min(2048, room)
-        options.n_ubatch = _UBATCH
+        options.n_ubatch = self.piece_tokens = min(_UBATCH, self.batch_tokens)
         options.n_seq_max = memory.slots
         options.n_outputs_max = memory.slots
         options.n_threads = options.n_threads_batch = memory.threads
@@ -186,6 +186,7 @@ class LlamaContext:
         self.sequence_tokens: int = min(memory.sequence_tokens, llama_cpp.llama_n_ctx_seq(self._context))
         self._adapter: str | None = None
         self._batch = _Batch(self.batch_tokens)
+        self._copies: list[NDArray[np.float32]] = []
 
     def close(self) -> None:
         """Gives the memory back; nothing of this can be used afterwards."""
@@ -256,11 +257,34 @@ class LlamaContext:
         self._adapter = adapter
 
     def decode(self, parts: Sequence[Part]) -> list[int]:
-        """Puts `parts` through the model in one call; together at most `batch_tokens`.
+        """Puts `parts` through the model; together at most `batch_tokens`.
 
         Where to find the logits (`logits`), for the parts that wanted them, in their order. On a GPU this returns
-        before the work is done. Raises NoCells, ModelOutputError.
+        before the work is done. Raises NoCells (nothing of them is in the cache then), ModelOutputError.
         """
+        self._copies.clear()
+        if self.unified:
+            return self._decode(parts)
+        # llama.cpp cuts parts of unequal length to the shortest, and attention over one token is rounded differently from
+        # that over several: what a sequence is told would depend on its neighbours. Pieces of one length are not cut.
+        pieces = [piece for part in parts for piece in self._pieces(part)]
+        places: dict[int, int] = {}
+        done: list[Part] = []
+        for group in self._groups(pieces):
+            try:
+                found = self._decode(group)
+            except NoCells:
+                for part in done:
+                    self.keep(part.sequence, next(p.position for p in parts if p.sequence == part.sequence))
+                raise
+            done += group
+            for part, place in zip((part for part in group if part.logits), found, strict=True):
+                # The next group overwrites them.
+                places[part.sequence] = len(self._copies)
+                self._copies.append(self._scores(place).copy())
+        return [places[part.sequence] for part in parts if part.logits]
+
+    def _decode(self, parts: Sequence[Part]) -> list[int]:
         places = self._batch.fill(parts)
         status = llama_cpp.llama_decode(self._context, self._batch.struct)
         if status == _NO_CELLS:
@@ -269,8 +293,32 @@ class LlamaContext:
             raise ModelOutputError(f"llama_decode returned {status}")
         return places
 
+    def _pieces(self, part: Part) -> Iterator[Part]:
+        """As much as llama.cpp decodes at once, from the beginning of the part on."""
+        for start in range(0, len(part.tokens), self.piece_tokens):
+            tokens = part.tokens[start : start + self.piece_tokens]
+            last = start + len(tokens) == len(part.tokens)
+            yield Part(part.sequence, part.position + start, tokens, part.logits and last)
+
+    def _groups(self, pieces: Sequence[Part]) -> Iterator[list[Part]]:
+        """Pieces of one length and of different sequences, each sequence's in order, as many as are decoded at once."""
+        waiting = list(pieces)
+        while waiting:
+            # The first pieces of the sequences; whole ones before the ends that come behind them.
+            first: dict[int, Part] = {}
+            for piece in waiting:
+                first.setdefault(piece.sequence, piece)
+            length = max(len(piece.tokens) for piece in first.values())
+            group = [piece for piece in first.values() if len(piece.tokens) == length]
+            group = group[: max(1, self.piece_tokens // length)]
+            yield group
+            waiting = [piece for piece in waiting if piece not in group]
+
     def logits(self, place: int) -> NDArray[np.float32]:
         """Scores of all tokens; a view that the next `decode` overwrites. Waits for the GPU."""
+        return self._scores(place) if self.unified else self._copies[place]
+
+    def _scores(self, place: int) -> NDArray[np.float32]:
         pointer = llama_cpp.llama_get_logits_ith(self._context, place)
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
 

@@ -4,7 +4,15 @@
 `active` makes a lexicon of what is in use.
 """
 
-from app.terminology.importers.active import STARTER_SYSTEM, lexicon_from, load_starter, renewed, terminology_version
+from app.terminology.importers.active import (
+    STARTER_SYSTEM,
+    keep_version,
+    lexicon_from,
+    lexicon_of,
+    load_starter,
+    renewed,
+    terminology_version,
+)
 from app.terminology.importers.releases import (
     KINDS,
     Imported,
@@ -23,7 +31,9 @@ __all__ = [
     "Release",
     "Report",
     "import_files",
+    "keep_version",
     "lexicon_from",
+    "lexicon_of",
     "list_releases",
     "load_starter",
     "remove_release",

@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
-from app.errors import Unavailable
+from app.errors import NotFound, Unavailable
 from app.terminology.entries import Entry, LocalEntry, Part, starter_entries, starter_version
 from app.terminology.importers.releases import IMPORT_LOCK, KINDS
 from app.terminology.matching import Lexicon
 from app.terminology.merge import merge
 from app.terminology.spelling import key
-from models import CodeSystemRelease, Concept, ImportState, LocalCode
+from models import CodeSystemRelease, Concept, ImportState, LocalCode, TerminologyVersion
 from schemas.coding import Coding
 from schemas.statement import Kind
 
@@ -27,23 +29,27 @@ _KINDS: dict[str, Kind | Part] = {kind.value: kind for of in (Kind, Part) for ki
 # The entry that comes first names a concept in `merge`: masters before the index of their synonyms.
 _ORDER = {kind: at for at, kind in enumerate([*(kind for kind in KINDS if kind != "index"), "index", STARTER])}
 
-_VERSION = """
+_STATED = """
 WITH stated AS (SELECT
     coalesce((
         SELECT string_agg(concat_ws(E'\\x1f', system, version, fingerprint), E'\\x1e' ORDER BY system COLLATE "C")
-        FROM code_system_releases WHERE active
+        FROM code_system_releases WHERE {releases}
     ), '') AS tables,
     coalesce((
         SELECT string_agg(
             concat_ws(E'\\x1f', kind, code, display, coalesce(target_system, ''), coalesce(target_code, ''),
                 coalesce(target_display, '')),
             E'\\x1e' ORDER BY kind COLLATE "C", code COLLATE "C")
-        FROM local_codes WHERE retired_at IS NULL
+        FROM local_codes WHERE {codes}
     ), '') AS local
 )
 SELECT encode(sha256(convert_to(tables || E'\\x1d' || local, 'UTF8')), 'hex'), encode(sha256(convert_to(tables, 'UTF8')), 'hex')
 FROM stated
 """
+_VERSION = _STATED.format(releases="active", codes="retired_at IS NULL")
+# Rows of local codes are only added and retired, so those of any moment can be told.
+_AT = "created_at <= :at AND (retired_at IS NULL OR retired_at > :at)"
+_VERSION_AT = _STATED.format(releases="id = ANY(:releases)", codes=_AT)
 
 
 def terminology_version(session: Session) -> str:
@@ -93,9 +99,48 @@ def renewed(session: Session, lexicon: Lexicon) -> Lexicon:
     raise Unavailable("the terminology is being changed; try again")
 
 
-def _entries(session: Session) -> Iterator[Entry]:
+def keep_version(session: Session, lexicon: Lexicon) -> None:
+    """Writes down which releases the lexicon's version stands for, so that `lexicon_of` finds them again. Nothing happens
+    where that is known, or where something was changed since the lexicon was made."""
+    columns = (CodeSystemRelease.id, CodeSystemRelease.system, CodeSystemRelease.version)
+    active = session.execute(select(*columns).where(CodeSystemRelease.active).order_by(CodeSystemRelease.system)).all()
+    if terminology_version(session) != lexicon.version:
+        return
+    releases = [{"id": str(row.id), "system": row.system, "version": row.version} for row in active]
+    # statement_timestamp(): what was committed before this statement is what the version was computed of.
+    row = {"version": lexicon.version, "releases": releases, "local_at": func.statement_timestamp()}
+    session.execute(pg_insert(TerminologyVersion).values(row).on_conflict_do_nothing())
+
+
+def lexicon_of(session: Session, version: str, at: datetime) -> Lexicon:
+    """The lexicon that had this version when it was in use, at `at` among other times.
+
+    Raises: NotFound, with the reason, where it cannot be put together any more.
+    """
+    known = session.get(TerminologyVersion, version)
+    if known is not None:
+        wanted = {UUID(release["id"]): f"{release['system']} {release['version']}" for release in known.releases}
+        moments = [known.local_at, at]
+    else:
+        # Made before versions were written down: perhaps the tables are still those in use.
+        active = select(CodeSystemRelease.id, CodeSystemRelease.system).where(CodeSystemRelease.active)
+        wanted, moments = {row.id: row.system for row in session.execute(active)}, [at]
+    there = set(session.scalars(select(CodeSystemRelease.id).where(CodeSystemRelease.id.in_(wanted))))
+    if missing := [name for id_, name in wanted.items() if id_ not in there]:
+        raise NotFound(f"the release {missing[0]} was removed")
+    for moment in moments:
+        every = session.execute(text(_VERSION_AT), {"releases": list(wanted), "at": moment}).one()[0]
+        if every[:12] == version:
+            return Lexicon(merge(_entries(session, CodeSystemRelease.id.in_(wanted))), version, _local(session, moment))
+    if known is None:
+        raise NotFound("nobody wrote down which releases it was made of, and it is not those in use now")
+    raise NotFound("the local codes of that time cannot be told any more")
+
+
+def _entries(session: Session, chosen: ColumnElement[bool] | None = None) -> Iterator[Entry]:
+    """Of the active releases, or of those chosen."""
     columns = (CodeSystemRelease.id, CodeSystemRelease.kind, CodeSystemRelease.system)
-    releases = session.execute(select(*columns).where(CodeSystemRelease.active)).all()
+    releases = session.execute(select(*columns).where(CodeSystemRelease.active if chosen is None else chosen)).all()
     for release in sorted(releases, key=lambda row: (_ORDER.get(row.kind, len(_ORDER)), row.system)):
         yield from _of_release(session, release.id)
 
@@ -120,10 +165,12 @@ def _entry(display: str, properties: dict[str, Any]) -> Entry | None:
     return Entry(kind, display, tuple(properties["names"]), codings, properties["facts"])
 
 
-def _local(session: Session) -> list[LocalEntry]:
-    rows = session.scalars(
-        select(LocalCode).where(LocalCode.retired_at.is_(None)).order_by(LocalCode.kind, LocalCode.code)
-    )
+def _local(session: Session, at: datetime | None = None) -> list[LocalEntry]:
+    """Those in use now, or at that time."""
+    current: ColumnElement[bool] = LocalCode.retired_at.is_(None)
+    if at is not None:
+        current = and_(LocalCode.created_at <= at, or_(current, LocalCode.retired_at > at))
+    rows = session.scalars(select(LocalCode).where(current).order_by(LocalCode.kind, LocalCode.code))
     return [
         LocalEntry(
             Kind(row.kind), row.code, row.display,
