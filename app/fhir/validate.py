@@ -75,13 +75,15 @@ def check(
     text: str | None = None,
     profiles: Profiles | None = None,
     lab: rules.LabTable | None = None,
+    foreign: bool = False,
 ) -> list[Issue]:
     """Everything wrong with a resource or Bundle, empty when nothing is; never raises for bad content.
 
     `text`: the note, for the bounds of evidence; a Bundle brings its own in its DocumentReference. `profiles`: the
     publishers' definitions; with them the resource is also checked against its base definition and the profiles that it
     claims. `lab`: (system, code) -> FHIR識別名 of the loaded laboratory table; without one the codes of laboratory items
-    are not looked up. Issues name the path of the place and never a value; one fault is reported once.
+    are not looked up. `foreign`: another system made it: JP-CLINS' rules bind what claims a profile of JP's, R4's bind all.
+    Issues name the path of the place and never a value; one fault is reported once.
     """
     found = Findings()
     kind = _type(resource)
@@ -89,7 +91,7 @@ def check(
         profiles = None  # without the definitions of R4 every resource would be of an unknown type
     try:
         known = _known_codings(resource, kind, profiles) if lab is not None and profiles is not None else ()
-        context = _Context(lab=lab, known=frozenset(known), profiled=profiles is not None)
+        context = _Context(lab=lab, known=frozenset(known), profiled=profiles is not None, foreign=foreign)
         if kind == "Bundle":
             _check_bundle(resource, "Bundle", text, context, found)
             if codes.CLINS_BUNDLE_PROFILE in rules.claims(resource):
@@ -133,6 +135,7 @@ class _Context:
     """Paths of codings that a loaded code system has."""
     profiled: bool
     """Are the base definitions of R4 loaded? Then they check what the rules for lack of them would."""
+    foreign: bool = False
 
 
 class _Places:
@@ -185,6 +188,17 @@ def _check_resource(places: _Places, context: _Context, found: Findings) -> None
     resource, path = places.resource, places.path
     _check_structure(resource, path, context, found)
     _check_empty(places, context, found)
+    if not context.foreign or any(claim.startswith("http://jpfhir.jp/") for claim in rules.claims(resource)):
+        _check_ours(places, context, found)
+    if context.profiled:
+        found.take(rules.institution_number(resource, path))
+    else:
+        _check_without_profiles(places, found)
+
+
+def _check_ours(places: _Places, context: _Context, found: Findings) -> None:
+    """What JP-CLINS asks beyond R4, and what we ask of our own."""
+    resource, path = places.resource, places.path
     for where, coding in places.codings():
         for part in ("system", "code") if context.profiled else ("system", "code", "display"):
             if not isinstance(value := coding.get(part), str) or not value.strip():
@@ -200,10 +214,6 @@ def _check_resource(places: _Places, context: _Context, found: Findings) -> None
         found.take(rules.prescription(resource, path))
     elif resource.get("resourceType") == "AllergyIntolerance":
         found.take(rules.allergen(resource, path))
-    if context.profiled:
-        found.take(rules.institution_number(resource, path))
-    else:
-        _check_without_profiles(places, found)
 
 
 def _check_without_profiles(places: _Places, found: Findings) -> None:

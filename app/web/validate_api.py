@@ -18,8 +18,10 @@ from app.db import Database
 from app.errors import InvalidInput, Unavailable
 from app.fhir import check, codes, loads
 from app.fhir.profiles import Profiles
+from app.store.parameters import STORED_TYPES
 from app.terminology import browse
-from app.web.outcome import malformed
+from app.web.fhir_wire import answers, takes
+from app.web.outcome import issue_json, malformed
 from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, json_body
 from schemas import systems
 from schemas.issue import Issue, IssueType, Severity
@@ -31,8 +33,6 @@ MAX_ISSUES = 1000
 """Issues of one answer; those beyond it are counted."""
 _SHARED_LAB = (systems.CORE_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11)
 """Systems whose displays are the FHIR識別名 of the items, which JP-CLINS asks for to the letter."""
-# What a place may look like to stand in `expression`, a FHIRPath: others come from keys that are no element names.
-_PATH = re.compile(r"[A-Z][A-Za-z]*(\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])*")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{2,40}")
 _KEY = re.compile(r"_?[A-Za-z]{1,64}")
 
@@ -63,7 +63,7 @@ def profiles_of(path: Path) -> Callable[[], Profiles | None]:
 
 
 def validate_router(database: Database, profiles: Callable[[], Profiles | None]) -> APIRouter:
-    router = APIRouter(prefix="/fhir", tags=["validation"])
+    router = APIRouter(prefix="/fhir", tags=["validation"], responses=answers(200, 413, 415), default_response_class=Response)
     laboratory = _Laboratory()
 
     def validate(request: Request, body: bytes, type_: str | None) -> Response:
@@ -84,12 +84,12 @@ def validate_router(database: Database, profiles: Callable[[], Profiles | None])
                 found.append(issue)
         return fhir_response(_outcome(found, bare=loaded is None))
 
-    @router.post("/$validate")
+    @router.post("/$validate", openapi_extra=takes())
     def validate_any(request: Request, body: Body) -> Response:
         """Checks a resource of any type, or a Parameters with `resource`, `mode` and `profile`."""
         return validate(request, body, None)
 
-    @router.post("/{resource_type}/$validate")
+    @router.post("/{resource_type}/$validate", openapi_extra=takes())
     def validate_typed(request: Request, resource_type: str, body: Body) -> Response:
         """The same for one type: a resource of another one is an error."""
         return validate(request, body, resource_type)
@@ -143,8 +143,8 @@ def _about_request(resource: Json, asked: _Asked, type_: str | None, profiles: P
         yield _error(IssueType.INVALID, "the resource is not of the type that the URL names")
     if asked.mode == "update" and not isinstance(resource.get("id"), str):
         yield _error(IssueType.REQUIRED, "an update needs the resource's id")
-    if asked.mode == "delete":
-        yield _error(IssueType.NOT_SUPPORTED, "this server deletes no resources")
+    if asked.mode == "delete" and resource.get("resourceType") not in STORED_TYPES:
+        yield _error(IssueType.NOT_SUPPORTED, "this server stores no resources of that type")
     if asked.profile is not None and profiles is None:
         yield _error(IssueType.NOT_SUPPORTED, "the profile asked for cannot be checked: no profiles are loaded")
     elif asked.profile is not None and profiles is not None and not profiles.knows(asked.profile):
@@ -264,7 +264,7 @@ def _error(code: IssueType, text: str) -> Issue:
 
 def _outcome(found: list[Issue], *, bare: bool) -> Json:
     """`bare`: the official profiles were not there to check against."""
-    issues = [_issue(issue) for issue in found[:MAX_ISSUES]]
+    issues = [issue_json(issue) for issue in found[:MAX_ISSUES]]
     if len(found) > MAX_ISSUES:
         issues.append(_information(IssueType.TOO_LONG, f"{len(found) - MAX_ISSUES} further issues are not listed"))
     if bare:
@@ -273,14 +273,6 @@ def _outcome(found: list[Issue], *, bare: bool) -> Json:
     if not found:
         issues.insert(0, _information(IssueType.INFORMATIONAL, "All OK"))
     return {"resourceType": "OperationOutcome", "issue": issues}
-
-
-def _issue(issue: Issue) -> Json:
-    place, _, what = issue.text.partition(": ")
-    stated: Json = {"severity": issue.severity, "code": issue.code}
-    if what and _PATH.fullmatch(place):
-        return {**stated, "diagnostics": what, "expression": [place]}
-    return {**stated, "diagnostics": issue.text}
 
 
 def _information(code: IssueType, text: str) -> Json:

@@ -1,6 +1,6 @@
 """Requests and responses as bytes: bodies up to a limit, JSON that keeps decimals, media types."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
@@ -14,36 +14,53 @@ from app.web.outcome import FHIR_JSON, malformed, not_acceptable, unsupported_me
 # https://hl7.org/fhir/R4/http.html#mime-type: the FHIR type is preferred, plain JSON types are accepted.
 FHIR_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 FORMATS = FHIR_TYPES | {"json"}
+# https://hl7.org/fhir/R4/http.html#version-parameter: major and minor; the patch is often written too.
+VERSIONS = ("4.0", "4.0.1")
 
 
-async def _read(request: Request) -> bytes:
-    # The one coroutine of the house: Starlette hands out a body in no other way.
-    size = request.headers.get("content-length", "")
-    announced = int(size) if size.isascii() and size.isdigit() else 0
-    body = bytearray()
-    if announced <= MAX_BYTES:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                break
-    if max(announced, len(body)) > MAX_BYTES:
-        raise TooLong(f"the request body has more than {MAX_BYTES:,} bytes")
-    return bytes(body)
+def _reader(most: int) -> Callable[[Request], Awaitable[bytes]]:
+    async def read(request: Request) -> bytes:
+        # The one coroutine of the house: Starlette hands out a body in no other way.
+        size = request.headers.get("content-length", "")
+        announced = int(size) if size.isascii() and size.isdigit() else 0
+        body = bytearray()
+        if announced <= most:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    break
+        if max(announced, len(body)) > most:
+            raise TooLong(f"the request body has more than {most:,} bytes")
+        return bytes(body)
+
+    return read
 
 
-Body = Annotated[bytes, Depends(_read)]
+MAX_BUNDLE_BYTES = 10_000_000
+"""Longest Bundle of a transaction or batch."""
+Body = Annotated[bytes, Depends(_reader(MAX_BYTES))]
 """The request body as received. Raises: TooLong."""
+BundleBody = Annotated[bytes, Depends(_reader(MAX_BUNDLE_BYTES))]
+"""The same for a Bundle. Raises: TooLong."""
+
+
+def check_media(request: Request, types: frozenset[str]) -> str:
+    """The media type of the body, one of `types`; empty for a request that states none. Raises: Refused."""
+    written = request.headers.get("content-type", "")
+    media, *rest = (part.strip().lower() for part in written.split(";"))
+    if written and media not in types:
+        raise unsupported_media("Content-Type must be " + " or ".join(sorted(types)))
+    parameters = {name.strip(): value.strip(' "') for name, _, value in (part.partition("=") for part in rest)}
+    if parameters.get("charset", "utf-8") not in ("", "utf-8", "utf8"):
+        raise unsupported_media("the charset of JSON is UTF-8 (RFC 8259)")
+    if parameters.get("fhirversion", "4.0") not in VERSIONS:
+        raise unsupported_media("this server takes FHIR 4.0")
+    return media
 
 
 def json_body(request: Request, body: bytes, types: frozenset[str]) -> Any:
     """The body as JSON; a request without a Content-Type is taken for JSON. Raises: Refused."""
-    written = request.headers.get("content-type", "")
-    media, _, parameters = written.partition(";")
-    if written and media.strip().lower() not in types:
-        raise unsupported_media("Content-Type must be " + " or ".join(sorted(types)))
-    charset = parameters.replace(" ", "").lower().partition("charset=")[2].split(";")[0].strip('"')
-    if charset not in ("", "utf-8", "utf8"):
-        raise unsupported_media("the charset of JSON is UTF-8 (RFC 8259)")
+    check_media(request, types)
     try:
         return parse_json(body)
     except InvalidInput as error:
@@ -59,7 +76,7 @@ def check_fhir_format(request: Request) -> None:
         # `+` in a query is a space: _format=application/fhir+json arrives with one.
         known = media.replace(" ", "+") in FORMATS or (not wanted and media in ("*/*", "application/*", "text/*"))
         versions = [p.removeprefix("fhirversion=") for p in parameters if p.startswith("fhirversion=")]
-        if known and all(version in ("4.0", "4.0.1") for version in versions) and "q=0" not in parameters:
+        if known and all(version in VERSIONS for version in versions) and "q=0" not in parameters:
             return
     raise not_acceptable(f"this server answers in {FHIR_JSON}, FHIR 4.0")
 

@@ -1,13 +1,13 @@
-"""The FHIR face: a DocumentReference in, a Task to follow, resources out. No search.
+"""A note as other systems send it: a DocumentReference in, a Task to follow.
 
-Source of the REST rules: https://hl7.org/fhir/R4/http.html (create, read, mime-type, Status-Codes).
+Source of the REST rules: https://hl7.org/fhir/R4/http.html (create, Status-Codes). A POST of a DocumentReference stores no
+DocumentReference: it queues the note in it, whose conversion writes one, with all that the note states.
 """
 
 import base64
 import binascii
 import hashlib
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +15,16 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, results
 from app.db import Database
-from app.errors import InvalidInput, NotFound
-from app.fhir.codes import DOCUMENT_TYPE, INSURANCE_MEMBER, LOCAL, LOINC
+from app.errors import Forbidden, InvalidInput
+from app.fhir.codes import DOCUMENT_TYPE, INSURANCE_MEMBER, LOINC
 from app.intake import note_from
+from app.web.access import Who
 from app.web.api import SOURCE_HEADER, source_of
+from app.web.fhir_wire import answers, base_of, check_condition_header, fhir_answer, readable, takes
 from app.web.outcome import malformed
-from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, json_body
+from app.web.wire import FHIR_TYPES, Body, check_fhir_format, json_body
 from schemas.job import JobState
-from schemas.note import DocumentType
+from schemas.note import ChartNote, DocumentType
 
 DOCUMENT_TYPES = "urn:hyojun:document-type"
 """Code system of `DocumentType`."""
@@ -36,74 +38,66 @@ _TASK_STATUS = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "cancelled",
 }
-CAPABILITIES_DATE = "2026-11-22"
-"""When what `/fhir/metadata` says last changed."""
-READABLE = (
-    "AllergyIntolerance", "Condition", "DocumentReference", "Encounter", "FamilyMemberHistory", "MedicationRequest",
-    "MedicationStatement", "Observation", "Organization", "Patient", "Practitioner", "Provenance", "Specimen",
-)  # fmt: skip
-"""Types that a conversion can write; `Task` is the view of a job."""
 
 
-def fhir_router(database: Database, version: str) -> APIRouter:
-    router = APIRouter(prefix="/fhir", tags=["fhir"])
+def intake_router(database: Database) -> APIRouter:
+    """Goes in before the router of `app.web.fhir_rest`, whose /fhir/{type} is more general."""
+    router = APIRouter(prefix="/fhir", tags=["notes"], default_response_class=Response)
 
-    @router.post("/DocumentReference", status_code=202)
-    def create_document_reference(request: Request, body: Body) -> Response:
+    @router.post(
+        "/DocumentReference",
+        status_code=202,
+        responses=answers(200, 202, 403, 413, 415, 422),
+        openapi_extra=takes(),
+    )
+    @router.post("/DocumentReference/", include_in_schema=False)
+    def create_document_reference(request: Request, body: Body, who: Who) -> Response:
         """Queues the note that the DocumentReference holds; the Task of its job tells when the resources are there.
 
         202, or 200 if the same source sent the same note before. Location is the Task. The source is `meta.source` or
         the header `Hyojun-Source`.
         """
         check_fhir_format(request)
+        if not who.may("DocumentReference", "c"):
+            raise Forbidden("this needs the scope system/DocumentReference.c")
+        check_condition_header(request)
         resource = json_body(request, body, FHIR_TYPES)
         if not isinstance(resource, dict) or resource.get("resourceType") != "DocumentReference":
             raise malformed("the body must be a DocumentReference")
-        note = note_from(_note_fields(resource))
-        stated = _at(resource, "meta", "source")
-        source = source_of(stated, request.headers.get(SOURCE_HEADER), "fhir")
+        note = document_note(resource)
+        source = document_source(request, resource)
         with database.session_scope() as session:
             submission = jobs.submit(session, note, source)
             task = _task(results.job_status(session, submission.job_id), note.id)
-        return fhir_response(task, 202 if submission.created else 200, {"Location": _url(request, "Task", task["id"])})
+        location = f"{base_of(request)}/Task/{task['id']}"
+        return fhir_answer(request, task, 202 if submission.created else 200, {"Location": location})
 
-    @router.get("/metadata")
-    def metadata(request: Request) -> Response:
-        """The CapabilityStatement."""
-        check_fhir_format(request)
-        return fhir_response(_capabilities(version))
-
-    @router.get("/Task/{task_id}")
-    def read_task(request: Request, task_id: UUID) -> Response:
+    @readable(router, "/Task/{task_id}", responses=answers(200, 403, 404))
+    def read_task(request: Request, task_id: UUID, who: Who) -> Response:
         """A job, as a Task; its outputs are the resources that it wrote."""
         check_fhir_format(request)
+        if not (who.may("Task", "r") or who.may("DocumentReference", "c")):
+            raise Forbidden("this needs the scope system/Task.r, or that of sending notes")
         with database.session_scope() as session:
             status = results.job_status(session, task_id)
             record = results.note_record(session, status["note_id"])
             written = results.job_resources(session, task_id)
-        return fhir_response(_task(status, record["note"]["id"], written))
-
-    @router.get("/{resource_type}/{resource_id}")
-    def read(request: Request, resource_type: str, resource_id: str) -> Response:
-        """The newest version as it was stored, its number added as meta.versionId; with its weak ETag."""
-        check_fhir_format(request)
-        if resource_type not in READABLE:
-            raise NotFound("this server has no resources of that type")
-        with database.session_scope() as session:
-            stored = results.get_resource(session, resource_type, resource_id)
-        etag = f'W/"{stored.version}"'
-        # Of a resource that states no instant of its own, the instant of its storage.
-        meta = {"lastUpdated": _instant(stored.created_at)} | (_at(stored.content, "meta") or {})
-        changed = _moment(meta["lastUpdated"]) or stored.created_at
-        headers = {"ETag": etag, "Last-Modified": format_datetime(changed.astimezone(UTC), usegmt=True)}
-        if etag in (part.strip() for part in request.headers.get("if-none-match", "").split(",")):
-            return Response(status_code=304, headers=headers)
-        return fhir_response(stored.content | {"meta": meta | {"versionId": str(stored.version)}}, 200, headers)
+        return fhir_answer(request, _task(status, record["note"]["id"], written))
 
     return router
 
 
-def _note_fields(resource: dict[str, Any]) -> dict[str, Any]:
+def document_note(resource: dict[str, Any]) -> ChartNote:
+    """The note that a DocumentReference holds. Raises: InvalidInput, TooLong; Refused for what is not text."""
+    return note_from(note_fields(resource))
+
+
+def document_source(request: Request, resource: dict[str, Any]) -> str:
+    """The sending system: `meta.source`, or the header `Hyojun-Source`, or `fhir`. Raises: InvalidInput."""
+    return source_of(_at(resource, "meta", "source"), request.headers.get(SOURCE_HEADER), "fhir")
+
+
+def note_fields(resource: dict[str, Any]) -> dict[str, Any]:
     """The keys of a note from the elements of a DocumentReference; what is not stated is left out, and then missed."""
     text = _text(resource)
     patient = _patient(resource)
@@ -299,78 +293,6 @@ def _task(status: dict[str, Any], external_id: str, written: list[tuple[str, str
     return task
 
 
-def _capabilities(version: str) -> dict[str, Any]:
-    types: list[dict[str, Any]] = [{"type": name, "interaction": [{"code": "read"}], "versioning": "versioned"} for name in READABLE]
-    for entry in types:
-        entry["operation"] = [_operation("validate", "Resource")]
-        if entry["type"] == "DocumentReference":
-            entry["interaction"] = [{"code": "read"}, {"code": "create"}]
-            entry["operation"].append({"name": "document", "definition": f"{LOCAL}/OperationDefinition/document"})
-        if entry["type"] == "Patient":
-            entry["operation"].append({"name": "clins-bundle", "definition": f"{LOCAL}/OperationDefinition/clins-bundle"})
-    return {
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "date": CAPABILITIES_DATE,
-        "kind": "instance",
-        "software": {"name": "Hyojun", "version": version},
-        "implementation": {"description": "Hyojun: chart notes to FHIR and SS-MIX2"},
-        "fhirVersion": "4.0.1",
-        "format": ["application/fhir+json", "json"],
-        "rest": [
-            {
-                "mode": "server",
-                "resource": [*types, {"type": "Task", "interaction": [{"code": "read"}]}, *_terminology()],
-                "operation": [_operation("validate", "Resource")],
-            }
-        ],
-    }
-
-
-def _operation(name: str, type_: str) -> dict[str, str]:
-    return {"name": name, "definition": f"http://hl7.org/fhir/OperationDefinition/{type_}-{name}"}
-
-
-def _terminology() -> list[dict[str, Any]]:
-    """What `app.web.terminology_api` answers."""
-    search = [{"name": "url", "type": "uri"}, {"name": "version", "type": "token"}]
-    return [
-        {
-            "type": "CodeSystem",
-            "interaction": [{"code": "read"}, {"code": "search-type"}],
-            "searchParam": search,
-            "operation": [_operation("lookup", "CodeSystem")],
-        },
-        {
-            "type": "ValueSet",
-            "operation": [_operation("expand", "ValueSet")],
-            "documentation": "Value sets: <code system>?fhir_vs, urn:hyojun:valueset:<kind>.",
-        },
-        {
-            "type": "ConceptMap",
-            "operation": [_operation("translate", "ConceptMap")],
-            "documentation": (
-                "Maps of the hospital's own codes: urn:hyojun:conceptmap:<kind>. Own codes of tests and infections stand "
-                "in JP_CLINS_ObsLabResult_LocalCode_CS, of drugs in http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/1<ten "
-                "digits> (urn:hyojun:local:prescription without an institution number), others in "
-                "urn:hyojun:local:<kind>."
-            ),
-        },
-    ]
-
-
-def _moment(written: Any) -> datetime | None:
-    """A FHIR instant as a time; None for what is none (a leap second is one that Python does not have)."""
-    try:
-        moment = datetime.fromisoformat(written)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else None
-
 
 def _instant(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds")
-
-
-def _url(request: Request, type_: str, id_: str) -> str:
-    return f"{str(request.base_url).rstrip('/')}/fhir/{type_}/{id_}"
