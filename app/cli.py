@@ -13,15 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands import (
+    access,
+    batch,
     evaluate,
     explain,
     export,
     import_ssmix2,
     local_codes,
     models,
+    operations,
     profiles,
+    push,
     quiet,
     read_settings,
+    replay,
+    store,
+    tell,
     terminology,
     training_data,
 )
@@ -151,6 +158,7 @@ def _load_converter(settings: "Settings") -> Any:
     try:
         with database.session_scope() as session:
             lexicon = lexicon_from(session)
+        tell(database, "convert", "hyojun convert")
     finally:
         database.dispose()
     return Converter.load(settings, lexicon)
@@ -187,7 +195,8 @@ def demo(
 
 @app.command()
 def serve() -> None:
-    """The API alone; needs DATABASE_URL, and at least one `hyojun worker` on the same database."""
+    """The API alone; needs DATABASE_URL, and at least one `hyojun worker` on the same database. SIGTERM lets requests that
+    run end first, for 30 seconds."""
     settings = read_settings()
     settings.require_database_url()
     import uvicorn
@@ -195,10 +204,12 @@ def serve() -> None:
     from app.main import create_app
 
     configure(settings.log_level)
-    # log_config=None: the log is ours; an access line would hold URLs.
+    access.invite_admin(settings)
+    # log_config=None: the log is ours; an access line would hold URLs. proxy_headers: what is believed of them is decided
+    # by TRUSTED_PROXY.
     uvicorn.run(
         create_app(settings), host=settings.api_host, port=settings.api_port, log_config=None, access_log=False,
-        server_header=False, timeout_graceful_shutdown=5,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=5,
     )  # fmt: skip
 
 
@@ -221,20 +232,31 @@ def migrate() -> None:
     from app import db
 
     configure(settings.log_level)
-    db.migrate(url)
+    db.migrate(url, lock_seconds=settings.migration_lock_seconds, max_seconds=settings.migration_max_seconds)
 
 
+app.command("reindex")(store.reindex)
 app.command("import-terminology")(terminology.import_terminology)
+app.command("replay")(replay.replay)
+app.add_typer(replay.reprocess, name="reprocess")
 app.command("import-profiles")(profiles.import_profiles)
 app.command("profiles")(profiles.profiles)
 app.add_typer(models.models, name="models")
 app.add_typer(terminology.terminology, name="terminology")
 app.add_typer(local_codes.local_codes, name="local-codes")
+app.add_typer(batch.app, name="batch")
+app.add_typer(push.push, name="push")
+app.add_typer(access.users, name="users")
+app.add_typer(access.clients, name="clients")
 export.app.command("sft")(training_data.sft)
 app.add_typer(export.app, name="export")
 app.add_typer(training_data.opt_outs, name="opt-out")
 app.add_typer(import_ssmix2.app, name="import")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(operations.audit, name="audit")
+app.command("backup")(operations.backup)
+app.command("restore")(operations.restore)
+app.command("purge")(operations.purge)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from typing import Any
 from rich.console import Console
 
 import app
-from app import ssmix2
+from app import accounts, ssmix2
+from app.access import issue_token
 from app.batches import Outcome, write_file
 from app.db import Database, migrate
 from app.embedded import embedded_postgres
@@ -33,6 +34,7 @@ from app.report import console, progress_bar, show_outcomes
 from app.settings import Settings
 from app.storage_export import Storages
 from app.terminology.importers import load_starter
+from schemas.access import Principal, Right
 from schemas.job import JobState
 from schemas.statement import Kind
 
@@ -42,6 +44,7 @@ READY_SECONDS = 90.0
 """Longest wait for the API; a first start on a slow disk compiles every module."""
 MAX_RESTARTS = 5
 POLL_SECONDS = 0.25
+TOKEN_SECONDS = 3600
 MAX_LOG_BYTES = 10_000_000
 SOURCE = "samples"
 _ENDED = {JobState.DONE, JobState.FAILED, JobState.CANCELLED}
@@ -68,7 +71,7 @@ def run_demo(settings: Settings, samples: Path, *, once: bool, port: int | None,
             chosen = _port(settings.api_host, port, settings.api_port)
             screen.print("API and worker …")
             services = stack.enter_context(_services(settings, url, chosen))
-            api = _Api(_reachable(settings.api_host), chosen)
+            api = _Api(_reachable(settings.api_host), chosen, database)
             _wait_until_ready(api, services)
             sender = ssmix2.Facility(settings.facility_name or "", institution_number=settings.institution_number)
             storages = Storages(settings.data_dir / "out", sender)
@@ -77,7 +80,7 @@ def run_demo(settings: Settings, samples: Path, *, once: bool, port: int | None,
             )
             failed = any(outcome.error is not None for outcome in outcomes)
             show_outcomes(screen, outcomes)
-            _say_where(screen, settings.data_dir / "out", api)
+            _say_where(screen, settings.data_dir / "out", api, link=None if once else _admin_link(database))
             while not once:
                 services.check()
                 time.sleep(1)
@@ -201,10 +204,12 @@ def _reachable(host: str) -> str:
 
 @dataclass(frozen=True)
 class _Api:
-    """The API over HTTP; proxies of the environment are not asked."""
+    """The API over HTTP; proxies of the environment are not asked. Its tokens come straight from the database."""
 
     host: str
     port: int
+    database: Database
+    _kept: list[tuple[str, float]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -214,12 +219,23 @@ class _Api:
         """Status and body. Raises: OSError, http.client.HTTPException when there is no answer."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
+            headers = {"Authorization": f"Bearer {self.token()}"}
+            headers |= {"Content-Type": "application/json"} if body is not None else {}
             connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def token(self) -> str:
+        """One that lasts; a new one before it ends."""
+        now = time.monotonic()
+        if not self._kept or self._kept[0][1] < now:
+            who = Principal(id="system:up", name="hyojun up", rights=frozenset({Right.NOTES_READ, Right.NOTES_WRITE}))
+            with self.database.session_scope() as session:
+                token = issue_token(session, who, seconds=TOKEN_SECONDS)
+            self._kept[:] = [(token, now + TOKEN_SECONDS / 2)]
+        return self._kept[0][0]
 
     def fetch(self, path: str, method: str = "GET", body: Any = None) -> bytes:
         """Raises: Unavailable, with the API's own reason."""
@@ -322,6 +338,16 @@ def _outcome(
     return Outcome(line.number, line.note.id, seconds, counts, job["resources"], len(job["issues"]))
 
 
-def _say_where(screen: Console, out: Path, api: _Api) -> None:
+def _admin_link(database: Database) -> str | None:
+    """The token of a link that makes the first administrator; None when there is one."""
+    with database.session_scope() as session:
+        return None if accounts.has_admin(session) else accounts.make_admin_link(session)
+
+
+def _say_where(screen: Console, out: Path, api: _Api, link: str | None) -> None:
     screen.print(f"FHIR Bundles: {out}/<note>.json   SS-MIX2 storage: {out / 'ssmix2'}", soft_wrap=True)
+    if link is not None:
+        # Without markup and colour: a token holds what rich takes for either.
+        screen.print("Nobody can sign in yet. This link makes the first administrator, once and within a day:")
+        screen.print(f"{api.url}{accounts.SETUP_PATH}?token={link}", soft_wrap=True, markup=False, highlight=False)
     screen.print(f"{api.url}/   (API: {api.url}/openapi.json)   Ctrl-C ends it", soft_wrap=True)

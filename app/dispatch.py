@@ -13,7 +13,7 @@ from sqlalchemy import Interval, and_, cast, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db import Database
-from app.jobs import Policy, may_become
+from app.jobs import Policy, may_become, not_closed
 from models import Job
 from schemas.job import JobState
 
@@ -74,7 +74,8 @@ def _take_due(session: Session, policy: Policy) -> list[UUID]:
     doublings = func.least(func.greatest(Job.dispatches - 1, 0), MAX_DOUBLINGS)
     pause = cast(func.make_interval(0, 0, 0, 0, 0, 0, policy.redispatch_seconds * func.power(2, doublings)), Interval)
     stale = or_(Job.dispatched_at.is_(None), Job.dispatched_at + pause < func.now())
-    waiting = session.scalar(select(func.count()).where(Job.state == JobState.QUEUED, ~stale)) or 0
+    # Jobs of a batch that is closed want no worker, and must not take the room of those that do.
+    waiting = session.scalar(select(func.count()).where(Job.state == JobState.QUEUED, ~stale, not_closed())) or 0
     room = policy.window - waiting
     if room <= 0:
         return []
@@ -83,8 +84,8 @@ def _take_due(session: Session, policy: Policy) -> list[UUID]:
     )
     due = (
         select(Job.id)
-        .where(or_(and_(Job.state == JobState.QUEUED, Job.run_after <= func.now(), stale), abandoned))
-        .order_by(Job.queued_at, Job.id)
+        .where(or_(and_(Job.state == JobState.QUEUED, Job.run_after <= func.now(), stale), abandoned), not_closed())
+        .order_by(Job.priority, Job.queued_at, Job.id)
         .limit(room)
         .with_for_update(skip_locked=True)
     )

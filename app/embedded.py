@@ -139,16 +139,26 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
             server.stop()
 
 
+def has_cluster(data_dir: Path) -> bool:
+    """Was a server ever started for `data_dir`?"""
+    homes = (data_dir.resolve() / "postgres", _aside(data_dir.resolve()))
+    return any(os.path.exists(home / "data" / "PG_VERSION") for home in homes)
+
+
+def _aside(data_dir: Path) -> Path:
+    """Where the server's files are when its account cannot enter the data directory."""
+    return Path("/var/lib/hyojun") / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+
+
 def _prepare(data_dir: Path) -> _Cluster:
     account = _choose_account()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         home = data_dir / "postgres"
         if account is not None and not _can_enter(data_dir, account):
-            shared = Path("/var/lib/hyojun")
-            shared.mkdir(parents=True, exist_ok=True)
-            shared.chmod(0o755)
-            home = shared / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+            home = _aside(data_dir)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            home.parent.chmod(0o755)
             log.warning("%s cannot enter the data directory; the database is in %s", account.name, home)
         home.mkdir(exist_ok=True)
         home.chmod(0o700)

@@ -2,6 +2,7 @@
 
     from       to          by                      when
     -          queued      submit, resubmit        a note came in; a note is to be converted again
+    -          queued      app.reprocess           another model is to be tried on a stored note, beside its result
     queued     running     claim, claim_due        a worker takes it
     running    running     claim, claim_lost       the lease ran out: another worker takes it, the first is fenced off
     running    done        complete                the holder of the newest fence hands in its work
@@ -16,26 +17,23 @@
 Everything here works in the caller's transaction. How a worker goes about its claims: `app.running`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, func, insert, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
-from app import reviews
+from app import conversions, outbox, reviews, trials
+from app.conversions import Conversion
 from app.errors import Conflict, NotFound
 from app.note_rows import chart_note, note_values
-from models import Base, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
-from schemas.coding import Candidate
-from schemas.issue import Issue
+from app.store import index
+from models import Base, Batch, Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
 from schemas.job import JobState, Progress
 from schemas.note import ChartNote
-from schemas.record import Record
-from schemas.statement import Statement
 
 QUEUED, RUNNING, DONE = JobState.QUEUED, JobState.RUNNING, JobState.DONE
 FAILED, CANCELLED = JobState.FAILED, JobState.CANCELLED
@@ -47,49 +45,12 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     CANCELLED: frozenset({QUEUED}),
 }
 
+INTERACTIVE, BATCH = 0, 10
+"""Priorities: somebody waits for the note; it is one of many that may wait."""
+
 RETRY_SECONDS = 5.0
 """Pause before the second attempt; doubles with each further one."""
 MAX_RETRY_SECONDS = 300.0
-
-
-class Message(Protocol):
-    """An SS-MIX2 message as `Conversion.messages` holds it."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def order_no(self) -> str: ...
-    @property
-    def care_date(self) -> date | None: ...
-    @property
-    def department(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-
-
-class Conversion(Protocol):
-    """What the converter makes of one note. `run`: the columns of `models.Run`, its id included (resources name it),
-    but not those of the note and the job. `held`: (type, id) of resources that a check found an error in. `candidates`:
-    by the statement's position, what came near its name where no table has it, best first. `records`: what was computed from
-    the statements, in their order."""
-
-    @property
-    def run(self) -> dict[str, Any]: ...
-    @property
-    def statements(self) -> Sequence[Statement]: ...
-    @property
-    def records(self) -> Sequence[Record]: ...
-    @property
-    def resources(self) -> Sequence[dict[str, Any]]: ...
-    @property
-    def held(self) -> Set[tuple[str, str]]: ...
-    @property
-    def candidates(self) -> Mapping[int, Sequence[Candidate]]: ...
-
-    @property
-    def messages(self) -> Sequence[Message]: ...
-    @property
-    def issues(self) -> Sequence[Issue]: ...
 
 
 class Convert(Protocol):
@@ -119,6 +80,8 @@ class Claim:
     note: ChartNote
     source: str
     lost: bool = False
+    trial: bool = False
+    """Is the work kept beside the note's result (`app.reprocess`), and not made its result?"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +101,9 @@ class Policy:
 # --- submit ---------------------------------------------------------------------------------------------------------
 
 
-def submit(session: Session, note: ChartNote, source: str, batch_id: UUID | None = None) -> Submission:
+def submit(
+    session: Session, note: ChartNote, source: str, batch_id: UUID | None = None, priority: int = INTERACTIVE
+) -> Submission:
     """Stores the note and queues its job, in one statement of the caller's transaction.
 
     Idempotent: the same source and the same content again, also at the same time, gives the first note and no new job.
@@ -149,7 +114,8 @@ def submit(session: Session, note: ChartNote, source: str, batch_id: UUID | None
     cte = new_note.cte("new_note")
     job_id = uuid4()
     new_job = insert(Job).from_select(
-        ["id", "note_id", "batch_id"], select(literal(job_id), cte.c.id, literal(batch_id, type_=Job.batch_id.type))
+        ["id", "note_id", "batch_id", "priority"],
+        select(literal(job_id), cte.c.id, literal(batch_id, type_=Job.batch_id.type), literal(priority)),
     )
     note_id = session.scalar(new_job.returning(Job.note_id))
     if note_id is not None:
@@ -164,19 +130,49 @@ def submit(session: Session, note: ChartNote, source: str, batch_id: UUID | None
     return Submission(found.note_id, found.id, False)
 
 
-def resubmit(session: Session, note_id: UUID, batch_id: UUID | None = None) -> Submission:
+def resubmit(
+    session: Session, note_id: UUID, batch_id: UUID | None = None, priority: int = INTERACTIVE
+) -> Submission:
     """Queues a stored note once more (another model, a new terminology); if a job of it is open, gives that one.
 
     Raises: NotFound.
     """
     if session.get(Note, note_id) is None:
         raise NotFound(f"note {note_id} does not exist")
-    statement = pg_insert(Job).values(note_id=note_id, batch_id=batch_id).on_conflict_do_nothing()
+    row = {"note_id": note_id, "batch_id": batch_id, "priority": priority}
+    statement = pg_insert(Job).values(row).on_conflict_do_nothing()
     created = session.scalar(statement.returning(Job.id))
     if created is not None:
         return Submission(note_id, created, True)
     newest = select(Job.id).where(Job.note_id == note_id).order_by(Job.queued_at.desc()).limit(1)
     return Submission(note_id, session.scalars(newest).one(), False)
+
+
+def submit_many(session: Session, rows: Sequence[dict[str, Any]], batch_id: UUID) -> list[Submission]:
+    """As `submit` for each of `rows` (of `note_values`), in their order, at the price of a few statements for all.
+
+    `created`: was the note new? One that was there has the job of its result, else its open one, else a new one of this batch.
+    """
+    # In one order everywhere: two transactions with the same notes cannot wait for each other.
+    unique = sorted({row["content_sha256"]: row for row in rows}.items())
+    added = pg_insert(Note).on_conflict_do_nothing(index_elements=["content_sha256"])
+    returned = session.execute(added.returning(Note.content_sha256, Note.id), [row for _, row in unique])
+    found = {sha256: Submission(note_id, uuid4(), True) for sha256, note_id in returned}
+    if found:
+        made = [{"id": one.job_id, "note_id": one.note_id, "batch_id": batch_id, "priority": BATCH} for one in found.values()]
+        session.execute(insert(Job), made)
+    best = case({DONE: 0, QUEUED: 1, RUNNING: 1}, value=Job.state, else_=2)
+    known = (
+        select(Note.content_sha256, Note.id, Job.id, best)
+        .outerjoin(Job, Job.note_id == Note.id)
+        .where(Note.content_sha256.in_([sha256 for sha256, _ in unique if sha256 not in found]))
+        .order_by(best, Job.queued_at.desc(), Job.id)
+    )
+    for sha256, note_id, job_id, rank in session.execute(known).all() if len(found) < len(unique) else ():
+        if sha256 not in found:
+            again = resubmit(session, note_id, batch_id, BATCH).job_id if rank == 2 else job_id
+            found[sha256] = Submission(note_id, again, False)
+    return [found[row["content_sha256"]] for row in rows]
 
 
 # --- work -----------------------------------------------------------------------------------------------------------
@@ -189,10 +185,16 @@ def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claim 
 
 
 def claim_due(session: Session, worker: str, policy: Policy, *, first: UUID | None = None) -> Claim | None:
-    """Takes the job `first` where it waits and its pause is over, else the one that waits longest. None: none is due."""
-    # By `queued_at` alone, which an index holds: a tie-break would sort a whole backlog for every claim.
-    due = _free_jobs(policy).where(Job.state == QUEUED, Job.run_after <= func.now()).order_by(Job.queued_at).limit(1)
-    choices = [due] if first is None else [due.where(Job.id == first), due]
+    """Takes the job `first` where it waits and its pause is over, else the one that waits longest of the first in
+    priority. A job of a batch is no job to take first. None: none is due."""
+    # By what an index holds alone: a tie-break would sort a whole backlog for every claim.
+    due = (
+        _free_jobs(policy)
+        .where(Job.state == QUEUED, Job.run_after <= func.now())
+        .order_by(Job.priority, Job.queued_at)
+        .limit(1)
+    )
+    choices = [due] if first is None else [due.where(Job.id == first, Job.priority == INTERACTIVE), due]
     found = (_take(session, choice.with_for_update(skip_locked=True), worker, policy) for choice in choices)
     return next((claimed for claimed in found if claimed), None)
 
@@ -208,7 +210,12 @@ def _lease_ended() -> ColumnElement[bool]:
 
 
 def _free_jobs(policy: Policy) -> Select[UUID, str]:
-    return select(Job.id, Job.state).where(may_become(RUNNING), Job.attempts < policy.max_attempts)
+    return select(Job.id, Job.state).where(may_become(RUNNING), Job.attempts < policy.max_attempts, not_closed())
+
+
+def not_closed() -> ColumnElement[bool]:
+    """The condition that a job may be claimed as far as its batch goes: no batch, or none that is closed."""
+    return or_(Job.batch_id.is_(None), Job.batch_id.not_in(select(Batch.id).where(Batch.closed)))
 
 
 def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Policy) -> Claim | None:
@@ -227,12 +234,12 @@ def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Poli
             started_at=func.now(),
             lease_until=now_plus(policy.lease_seconds),
         )
-        .returning(Job.note_id, Job.fence, Job.attempts)
+        .returning(func.coalesce(Job.note_id, Job.trial_note_id).label("note_id"), Job.trial_id, Job.fence, Job.attempts)
         .execution_options(synchronize_session=False)
     ).one()
     note = session.get_one(Note, won.note_id)
-    lost = found.state == RUNNING
-    return Claim(found.id, won.note_id, won.fence, won.attempts, chart_note(note), note.source, lost)
+    lost, trial = found.state == RUNNING, won.trial_id is not None
+    return Claim(found.id, won.note_id, won.fence, won.attempts, chart_note(note), note.source, lost, trial)
 
 
 def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
@@ -243,20 +250,42 @@ def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
 def complete(session: Session, claim: Claim, conversion: Conversion, *, release: bool = False) -> None:
     """Marks the job done and stores its work: all of it in the caller's transaction, or nothing.
 
-    A resource whose (type, id) is there already becomes its next version. `release`: resources without an error are
-    released at once; the others are drafts whatever it says. The review of an earlier result of the note is superseded.
-    Raises: Conflict if the claim is void; the caller discards the work.
+    That of a trial is kept beside the note's result, and nothing else happens. Raises: Conflict if the claim is void; the
+    caller discards the work.
     """
     if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
         raise Conflict(f"job {claim.job_id} was taken over, cancelled or finished; fence {claim.fence} is void")
+    if claim.trial:
+        trials.keep(session, claim.job_id, claim.note_id, conversion)
+        return
+    store(session, claim, conversion, release=release)
+
+
+def store(session: Session, claim: Claim, conversion: Conversion, *, release: bool = False) -> None:
+    """Makes `conversion` the result of the note; the job is done already.
+
+    A resource whose (type, id) is there already becomes its next version. `release`: resources without an error are
+    released at once; the others are drafts whatever it says. The review of an earlier result of the note is superseded.
+    """
     described = conversion.run | {"id": UUID(str(conversion.run["id"]))}
-    run = Run(note_id=claim.note_id, job_id=claim.job_id, **described)
+    output = conversions.fingerprint(conversions.output_of(conversion))
+    run = Run(note_id=claim.note_id, job_id=claim.job_id, output_sha256=output, **described)
     session.add(run)
     session.flush()
-    versions = _next_versions(session, conversion.resources)
+    written = {(content["resourceType"], content["id"]) for content in conversion.resources}
+    former = session.execute(select(Resource.type, Resource.id).where(Resource.note_id == claim.note_id).distinct())
+    # Two notes of one patient may write the same Patient at once: who comes second waits for the first one's versions.
+    # What the note's former result wrote is no draft to be found any more, and so changes too.
+    changed = written.union((type_, id_) for type_, id_ in former)
+    index.lock(session, changed)
+    versions = _next_versions(session, sorted(written))
     session.add_all(_rows(claim, run.id, conversion, versions, release))
     session.flush()
     reviews.begin(session, claim.note_id)
+    index.renew(session, changed)
+    outbox.converted(session, claim.note_id, claim.job_id)
+    if release:
+        outbox.released(session, claim.note_id, run.id)
 
 
 def _rows(
@@ -284,6 +313,7 @@ def _rows(
             content=content,
             valid=key not in conversion.held,
             state=ReleaseState.FINAL if release and key not in conversion.held else ReleaseState.DRAFT,
+            indexed=True,
         )
     for n, message in enumerate(conversion.messages):
         yield Ssmix2Message(
@@ -300,15 +330,10 @@ def _rows(
         yield JobIssue(job_id=claim.job_id, ordinal=n, **issue.model_dump())
 
 
-def _next_versions(session: Session, resources: Sequence[dict[str, Any]]) -> dict[tuple[str, str], int]:
-    versions: dict[tuple[str, str], int] = {}
-    # Two notes of one patient may write the same Patient at once: each id is locked until the commit, in one order
-    # everywhere, so that two jobs cannot wait for each other.
-    for type_, id_ in sorted({(r["resourceType"], r["id"]) for r in resources}):
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{type_}/{id_}", 0))))
-        newest = session.scalar(select(func.max(Resource.version)).where(Resource.type == type_, Resource.id == id_))
-        versions[type_, id_] = (newest or 0) + 1
-    return versions
+def _next_versions(session: Session, keys: Sequence[index.Key]) -> dict[index.Key, int]:
+    newest = select(Resource.type, Resource.id, func.max(Resource.version)).group_by(Resource.type, Resource.id)
+    there = session.execute(newest.where(tuple_(Resource.type, Resource.id).in_(keys)))
+    return dict.fromkeys(keys, 1) | {(type_, id_): version + 1 for type_, id_, version in there}
 
 
 def fail(session: Session, claim: Claim, reason: str, *, retryable: bool, policy: Policy) -> JobState | None:
@@ -344,11 +369,21 @@ def requeue(session: Session, job_id: UUID) -> None:
     the note has another open job."""
     job = get_job(session, job_id)
     others = select(Job.id).where(Job.note_id == job.note_id, Job.id != job_id, Job.state.in_([QUEUED, RUNNING]))
-    if session.scalar(others.limit(1)) is not None:
+    if job.note_id is not None and session.scalar(others.limit(1)) is not None:
         raise Conflict(f"the note of job {job_id} has another open job")
     fresh = {"reason": None, "attempts": 0, "dispatches": 0, "dispatched_at": None, "finished_at": None,
              "started_at": None, "worker": None}  # fmt: skip
     _move(session, job_id, QUEUED, from_states=(FAILED, CANCELLED), queued_at=func.now(), run_after=func.now(), **fresh)
+
+
+def hurry(session: Session, job_id: UUID) -> None:
+    """Somebody waits for the job: while it is queued, it goes before those of batches."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == QUEUED, Job.priority > INTERACTIVE)
+        .values(priority=INTERACTIVE)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def progress(session: Session, batch_id: UUID | None = None) -> Progress:

@@ -8,26 +8,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from app import ssmix2
 from app.errors import Conflict, NotFound
 from app.jobs import get_job
 from app.note_rows import chart_note
-from models import Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
+from models import Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
 from schemas.job import JobState
 from schemas.note import ChartNote
 from schemas.statement import Kind
-
-
-@dataclass(frozen=True)
-class StoredResource:
-    """A version of a FHIR resource; `content` is the raw JSON."""
-
-    version: int
-    created_at: datetime
-    content: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -115,20 +106,21 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
     )
 
 
+def has_drafts(session: Session, note_id: UUID) -> bool:
+    """Is there a resource of the note in a version that no person has released, nor a later one of it?"""
+    later = aliased(Resource)
+    released = exists().where(
+        later.type == Resource.type, later.id == Resource.id, later.version >= Resource.version,
+        later.state == ReleaseState.FINAL,
+    )  # fmt: skip
+    drafts = exists().where(Resource.note_id == note_id, Resource.valid, Resource.state == ReleaseState.DRAFT, ~released)
+    return bool(session.scalar(select(drafts)))
+
+
 def job_resources(session: Session, job_id: UUID) -> list[tuple[str, str]]:
     """Type and id of each resource that the job wrote, in order."""
     query = select(Resource.type, Resource.id).where(Resource.job_id == job_id).order_by(Resource.ordinal)
     return [(type_, id_) for type_, id_ in session.execute(query)]
-
-
-def get_resource(session: Session, type_: str, id_: str) -> StoredResource:
-    """The newest version without an error. Raises: NotFound."""
-    versions = select(Resource).where(Resource.type == type_, Resource.id == id_).order_by(Resource.version.desc())
-    row = session.scalars(versions.where(Resource.valid).limit(1)).one_or_none()
-    if row is None:
-        held = session.scalars(versions.limit(1)).one_or_none()
-        raise NotFound("held back: a check found an error in it" if held else "no such resource")
-    return StoredResource(row.version, row.created_at, row.content)
 
 
 def stored_message(row: Ssmix2Message, patient_id: str) -> ssmix2.Message:

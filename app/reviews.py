@@ -19,13 +19,15 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app import outbox
 from app.audit import SYSTEM, person, record
 from app.errors import Conflict, InvalidInput, NotFound
 from app.fhir.origin import RESOURCE_TYPES, made_of
 from app.generation.form import ASSERTIONS
+from app.store import index
 from models import AuditEvent, Decision, Job, Note, NoteReview, NoteStatement, ReleaseState, Resource, Review, Run
 from schemas.job import JobState
 from schemas.record import Record
@@ -260,7 +262,8 @@ def add(
 
 def release(session: Session, note_id: UUID, run_id: UUID, *, by: str) -> CurrentReview:
     """Ends the review of the result `run_id`: what was accepted as it was read is released, unless a check found an error
-    in it. A note without statements can be released too: a person says that there are none.
+    in it; and with it the sender's own statements of whom and what the note is about, which nobody has to judge (Patient,
+    Encounter, DocumentReference …). A note without statements can be released too: a person says that there are none.
 
     Raises: NotFound; Conflict while something is undecided, where the note was converted again, or if it is released.
     """
@@ -273,15 +276,24 @@ def release(session: Session, note_id: UUID, run_id: UUID, *, by: str) -> Curren
         update(NoteReview).where(NoteReview.run_id == run_id).values(released_at=func.now(), released_by=named)
     )
     accepted = [item.resource for item in current.items if item.verdict is Verdict.ACCEPT and item.resource]
-    if accepted:
-        session.execute(
-            update(Resource)
-            .where(tuple_(Resource.type, Resource.id, Resource.version).in_(accepted), Resource.valid)
-            .values(state=ReleaseState.FINAL)
-            .execution_options(synchronize_session=False)
+    read = {type_ for of_kind in RESOURCE_TYPES.values() for type_ in of_kind}
+    # Before a row is changed, as conversions do: two that lock in one order cannot wait for each other.
+    written = session.execute(select(Resource.type, Resource.id).where(Resource.run_id == run_id))
+    index.lock(session, [(type_, id_) for type_, id_ in written])
+    released = session.execute(
+        update(Resource)
+        .where(
+            Resource.run_id == run_id, Resource.valid, Resource.state == ReleaseState.DRAFT,
+            or_(tuple_(Resource.type, Resource.id, Resource.version).in_(accepted), Resource.type.not_in(read)),
         )
+        .values(state=ReleaseState.FINAL, released_at=func.now())
+        .returning(Resource.type, Resource.id)
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
+    index.renew(session, [(type_, id_) for type_, id_ in released])
     said = [statement.model_dump(mode="json") for statement in current.statements]
     record(session, AuditAction.RELEASE, by=named, subject=run_id, note_id=note_id, after=said)
+    outbox.released(session, note_id, run_id)
     return get_review(session, note_id)
 
 

@@ -18,9 +18,10 @@ from uuid import UUID
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from app.conversions import Conversion
 from app.db import Database
 from app.errors import Conflict, HyojunError
-from app.jobs import Claim, Conversion, Convert, Policy, claim, claim_due, claim_lost, complete, extend, fail
+from app.jobs import Claim, Convert, Policy, claim, claim_due, claim_lost, complete, extend, fail
 from app.log import describe
 from schemas.job import JobState
 

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import InvalidInput
+from schemas.push import PushPolicy
 
 
 class Settings(BaseSettings):
@@ -94,6 +95,10 @@ class Settings(BaseSettings):
     """Most messages in the broker that nobody has claimed yet."""
     dispatch_interval_seconds: float = Field(0.2, gt=0)
     """Pause between two looks of the dispatcher at the queue."""
+    batch_window_notes: int = Field(200, ge=1)
+    """Notes of one batch that are queued ahead of the workers; the rest waits in its input."""
+    batch_max_bytes: int = Field(20_000_000_000, ge=1)
+    """Longest input of a batch, as sent, and unpacked where it is an archive. It lies in the database until it is read."""
     broker_visibility_seconds: int = Field(1800, ge=1)
     """pgmq and Redis: after this long an unacknowledged message is delivered again. Harmless when too short, since a
     claimed job is not claimed twice; choose it above `job_batch_seconds` and the longest job together, to save the useless
@@ -102,6 +107,37 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     """Address that the API and the pages listen on; anything but the loopback address shows them to the network."""
     api_port: int = Field(8484, ge=1, le=65535)
+    public_url: str | None = Field(None, pattern=r"^https?://[^/?#@]+$")
+    """https://host under which people and clients reach the API, e.g. behind a reverse proxy: audience of assertions, origin of
+    forms, base of links. None: as each request says."""
+    allowed_hosts: str | None = None
+    """Names accepted in the header Host beside localhost, joined by commas. None: the one of `public_url`; without it any."""
+    trusted_proxy: str | None = None
+    """Addresses or networks of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed, joined by commas. None:
+    nobody's are."""
+    rate_limit_requests_per_second: float = Field(200.0, gt=0)
+    """Of each client or person, and of each address that has not signed in; in each API process."""
+    rate_limit_burst: int = Field(2000, ge=1)
+    """So many requests at once, before the rate counts."""
+    rate_limit_sign_ins_per_minute: int = Field(120, ge=1)
+    """Tries to sign in or to get a token, of each address."""
+    session_idle_minutes: int = Field(30, ge=1)
+    """A person who asks for nothing for this long is signed out."""
+    session_max_hours: int = Field(12, ge=1)
+    """After this long a person signs in again, whatever he did."""
+    metrics_token: SecretStr | None = Field(None, min_length=16)
+    """With it as bearer token `/metrics` is read, and nothing else. None: a client with the right `metrics` reads it."""
+    oidc_issuer: str | None = Field(None, pattern=r"^https?://")
+    """OpenID provider that keeps people's accounts; the API's process connects to it. None: local accounts alone."""
+    oidc_client_id: str | None = None
+    """Hyojun's client id there. The redirect address is `public_url` with /login/oidc/callback behind it."""
+    oidc_client_secret: SecretStr | None = None
+    """Hyojun's secret there; None: a public client, with PKCE alone."""
+    oidc_roles_claim: str = "roles"
+    """Claim of the ID token that names the roles (integrator, reviewer, admin, or the same behind `hyojun-`); steps into it
+    are joined by dots: realm_access.roles."""
+    oidc_ca_file: Path | None = None
+    """Certificates to trust for it instead of the system's."""
     facility_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
     """Name of the medical institution, written into documents and SS-MIX2 headers."""
     institution_number: Annotated[str, StringConstraints(pattern=r"^[0-4][0-9][1-3][0-9]{7}$")] | None = None
@@ -123,11 +159,55 @@ class Settings(BaseSettings):
     hold_uncertain: bool = True
     """A statement that is rather wrong than right, by the model's calibration, is in no resource and no SS-MIX2 message; it
     is stored and waits for review. Allergies are never held. Without a calibration nothing is."""
+    push_enabled: bool = True
+    """Does a worker send what waits in the outbox? Nothing waits there before a destination is added (`hyojun push add`)."""
+    push_allowed_hosts: str = ""
+    """Hosts, as `name` or `name:port` with commas between, that users of the API may name as destinations and endpoints of
+    Subscriptions; none: only `hyojun push add` makes destinations."""
+    push_secrets_dir: Path | None = None
+    """Folder of the tokens, passwords, keys and certificates that destinations name. None: `push-secrets` in `data_dir`."""
+    push_interval_seconds: float = Field(1.0, gt=0)
+    """Pause between two looks at the outbox."""
+    push_timeout_seconds: float = Field(60.0, gt=0)
+    """Longest delivery, with its login and the whole of the answer."""
+    push_max_attempts: int = Field(10, ge=1)
+    """Failures of one delivery before it is dead, and in a row before a Subscription is in error."""
+    push_max_hours: float = Field(168.0, gt=0)
+    """For so long a delivery waits for a destination that is away; then it is dead."""
+    export_keep_hours: float = Field(24.0, gt=0)
+    """For so long a bulk export can be fetched, and the answer to a note that $standardize took in."""
+    standardize_max_seconds: float = Field(30.0, ge=0)
+    """Longest wait of one $standardize request; what takes longer is answered 202 and fetched later."""
+    standardize_max_characters: int = Field(4000, ge=0)
+    """Longest note that $standardize waits for."""
+    note_retention_days: int | None = Field(None, ge=1)
+    """`hyojun purge` deletes notes that came in longer ago than this, when it is not told otherwise. None: it must be told."""
+    migration_lock_seconds: float = Field(5.0, gt=0)
+    """Longest wait of `hyojun migrate` for a table that somebody uses; for so long others may have to wait behind it."""
+    migration_max_seconds: float = Field(120.0, gt=0)
+    """For so long it tries again, with pauses; then it gives up, with nothing half done."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
     def profiles_file(self) -> Path:
         return self.profiles_path or self.data_dir / "profiles.hyojun"
+
+    @property
+    def push_hosts(self) -> frozenset[str]:
+        return frozenset(host.strip().lower() for host in self.push_allowed_hosts.split(",") if host.strip())
+
+    @property
+    def push_policy(self) -> PushPolicy:
+        return PushPolicy(
+            interval_seconds=self.push_interval_seconds,
+            timeout_seconds=self.push_timeout_seconds,
+            max_attempts=self.push_max_attempts,
+            max_hours=self.push_max_hours,
+        )
+
+    @property
+    def secrets_dir(self) -> Path:
+        return self.push_secrets_dir or self.data_dir / "push-secrets"
 
     @property
     def socket_file(self) -> Path:

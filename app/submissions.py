@@ -450,7 +450,8 @@ def _patient_notes(session: Session, source: str, patient_id: str) -> list[_Note
     documents_of = {row.job_id: row.id for row in session.execute(texts)}
     rows_of: dict[UUID, list[Resource]] = {job_id: [] for job_id in jobs_}
     for found in _newest_rows(session, Resource.job_id.in_(jobs_) & Resource.type.in_(("Patient", *clins.CLINS_TYPES))):
-        rows_of[found.job_id].append(found)
+        if found.job_id is not None:  # never: they were chosen by their jobs
+            rows_of[found.job_id].append(found)
     notes = [
         _NoteResources(note, day, documents_of.get(job_id, ""), rows_of[job_id])
         for note, (day, job_id) in newest.items()

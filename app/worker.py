@@ -10,9 +10,10 @@ import mmap
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -27,31 +28,42 @@ from celery.signals import (
 )
 from kombu import Exchange, Queue
 from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import running
+from app.conversions import Conversion
 from app.db import Database, libpq_url
 from app.dispatch import Dispatcher
 from app.errors import HyojunError
-from app.jobs import Conversion, Convert, Policy
+from app.heartbeat import Counted, Load, WorkerHeartbeat
+from app.jobs import Convert, Policy
 from app.log import configure, describe
+from app.outgoing import Secrets
+from app.pusher import Sender
 from app.settings import Settings
+from app.store import index
 from schemas.note import ChartNote
 
-if TYPE_CHECKING:  # importing it loads the model's libraries
+if TYPE_CHECKING:  # importing the first loads the model's libraries
+    from app.batch_feed import Feeder
     from app.completions import Models
 
 log = logging.getLogger(__name__)
 
 QUEUE = "hyojun_convert"
 TASK = "hyojun.convert_note"
+INDEX_PAUSE_SECONDS = 10.0
+"""Between two tries to index what a former version stored."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A converter that is ready. `convert` may be called by `slots` threads at the same time."""
+    """A converter that is ready. `convert` may be called by `slots` threads at the same time; `load` tells how busy its
+    model is, where that is known."""
 
     convert: Convert
     slots: int = 1
+    load: Callable[[], Load] = Load
 
 
 LoadConverter = Callable[[Settings, Database], Loaded]
@@ -68,6 +80,7 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
     celery.conf.update(_configuration(settings))
     host, policy = socket.gethostname(), queue_policy(settings)
     once = _OnceAProcess(lambda: (load_converter or _load_pipeline)(settings, database))
+    counted = Counted()
     # One byte that the pool processes share with this one: nothing else tells them of a warm shutdown.
     stop = mmap.mmap(-1, 1)
 
@@ -81,30 +94,55 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
             running.run(database, UUID(job_id), _refusing(error), worker=worker, policy=policy)
             return
         running.work(
-            database, UUID(job_id), loaded.convert, worker=worker, policy=policy, slots=loaded.slots,
+            database, UUID(job_id), counted.of(loaded.convert), worker=worker, policy=policy, slots=loaded.slots,
             stopping=lambda: stop[0] != 0,
         )  # fmt: skip
 
     dispatcher = Dispatcher(database, publisher(celery), policy)
+    sender = Sender(database, Secrets(settings.secrets_dir), settings.push_policy)
 
     # weak=False: nothing else holds these functions. The signals are the process's own, and a process has one worker.
     @worker_process_init.connect(weak=False)
     def load(**_: Any) -> None:
         once.begin()
+        heartbeat = WorkerHeartbeat(database, f"{host}:{os.getpid()}", lambda: _load(once.find(), counted))
+        heartbeat.start()
+        worker_process_shutdown.connect(lambda **_: heartbeat.stop(), weak=False)
 
     @worker_shutting_down.connect(weak=False)
     def ask_to_stop(**_: Any) -> None:
         stop[0] = 1
 
+    feeders: list[Feeder] = []
+
     @worker_ready.connect(weak=False)
     def begin(**_: Any) -> None:
         dispatcher.start()
+        threading.Thread(target=_index, args=[database, lambda: stop[0] != 0], name="index", daemon=True).start()
+        if settings.push_enabled:
+            sender.start()
+        feeders.append(_feeder(settings, database))
+        feeders[0].start()
 
     @worker_shutdown.connect(weak=False)
     def end(**_: Any) -> None:
+        for feeder in feeders:
+            feeder.stop()
         dispatcher.stop()
+        sender.stop()
 
     return celery
+
+
+def _index(database: Database, stopping: Callable[[], bool]) -> None:
+    """What a former version stored becomes known to searches; what is stored now is from the beginning."""
+    while not stopping():
+        try:
+            if index.catch_up(database, stopping=stopping):
+                return
+        except SQLAlchemyError as error:
+            log.error("stored resources are not indexed yet: %s", describe(error))
+        time.sleep(INDEX_PAUSE_SECONDS)  # another worker is at it, or the database is away
 
 
 def run_worker(celery: Celery, settings: Settings) -> None:
@@ -144,6 +182,14 @@ def queue_policy(settings: Settings) -> Policy:
         batch_seconds=settings.job_batch_seconds,
         release=settings.release_without_review,
     )
+
+
+def _feeder(settings: Settings, database: Database) -> "Feeder":
+    # Imported here: a process that only publishes does not read batches.
+    from app.batch_feed import Feeder, Plan
+
+    plan = Plan(settings.batch_window_notes, settings.batch_max_bytes, settings.data_dir / "batches")
+    return Feeder(database, plan)
 
 
 def _broker_url(settings: Settings) -> str:
@@ -221,10 +267,19 @@ class _OnceAProcess:
             log.error("the converter cannot be loaded", exc_info=error)
             future.set_exception(error)
 
+    def find(self) -> Loaded | None:
+        """What was loaded; None before the end of the load, and where it failed."""
+        ready = self._pid == os.getpid() and self._future.done() and not self._future.exception()
+        return self._future.result() if ready else None
+
     def get(self) -> Loaded:
         """Waits for the end of the load. Raises what it raised."""
         self.begin()
         return self._future.result()
+
+
+def _load(loaded: Loaded | None, counted: Counted) -> Load:
+    return Load() if loaded is None else replace(loaded.load(), slots=loaded.slots, busy=counted.running)
 
 
 def _refusing(error: Exception) -> Convert:
@@ -237,10 +292,11 @@ def _refusing(error: Exception) -> Convert:
 def _load_pipeline(settings: Settings, database: Database) -> Loaded:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
-    from app.terminology.importers import lexicon_from, renewed
+    from app.terminology.importers import keep_version, lexicon_from, renewed
 
     with database.session_scope() as session:
         lexicon = lexicon_from(session)
+        keep_version(session, lexicon)
     converter = Converter.load(settings, lexicon)
     if converter.models is not None:
         _serve(converter.models, settings)
@@ -252,11 +308,23 @@ def _load_pipeline(settings: Settings, database: Database) -> Loaded:
             # A release that was imported or taken back since, and local codes that were edited.
             lexicon = renewed(session, converter.lexicon)
             if lexicon is not converter.lexicon:
+                keep_version(session, lexicon)
                 converter.lexicon = lexicon
                 log.info("terminology loaded anew", extra={"version": converter.lexicon.version})
         return converter.convert(note, source=source)
 
-    return Loaded(convert, converter.slots)
+    def load() -> Load:
+        engines = converter.models.metrics().values() if converter.models is not None else ()
+        return Load(
+            model=converter.fingerprints["model"],
+            waiting=sum(engine.waiting for engine in engines),
+            prompt_tokens=sum(engine.prompt_tokens + engine.reused_tokens for engine in engines),
+            output_tokens=sum(engine.sampled_tokens + engine.forced_tokens for engine in engines),
+            slot_steps=sum(engine.slot_steps * engine.lanes for engine in engines),
+            step_slots=sum(engine.steps * engine.slots for engine in engines),
+        )
+
+    return Loaded(convert, converter.slots, load)
 
 
 def _serve(models: "Models", settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.metadata import Base, one_of
@@ -21,8 +21,14 @@ class Job(Base):
     __tablename__ = "jobs"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    note_id: Mapped[UUID] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"))
+    note_id: Mapped[UUID | None] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"))
+    """None: the job of a trial, whose work is no result of the note; `trial_note_id` names the note then."""
+    trial_id: Mapped[UUID | None]
+    """The trial that it was made for; it stays when its work becomes the note's result."""
+    trial_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"))
     batch_id: Mapped[UUID | None] = mapped_column(index=True)
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """The lower goes first: `app.jobs.INTERACTIVE`, `app.jobs.BATCH`."""
     state: Mapped[str] = mapped_column(server_default=JobState.QUEUED)
     reason: Mapped[str | None]
     """Why it failed, was queued again or was cancelled; free of patient text."""
@@ -48,8 +54,13 @@ class Job(Base):
         # A note is converted by one job at a time; a new job needs the old one to have ended.
         Index("uq_jobs_open_note", "note_id", unique=True, postgresql_where=text("state IN ('queued', 'running')")),
         Index("ix_jobs_note_id", "note_id", "queued_at"),
-        Index("ix_jobs_queued", "queued_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_queued", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
+        CheckConstraint("num_nonnulls(note_id, trial_note_id) = 1", name="one_note"),
+        CheckConstraint("trial_note_id IS NULL OR trial_id IS NOT NULL", name="trial"),
+        Index("ix_jobs_trial_note_id", "trial_note_id", postgresql_where=text("trial_note_id IS NOT NULL")),
+        Index("ix_jobs_trial_id", "trial_id", "state", postgresql_where=text("trial_id IS NOT NULL")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     )
 
 

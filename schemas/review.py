@@ -13,10 +13,12 @@ class Verdict(StrEnum):
 
 
 class AuditAction(StrEnum):
-    """What an audit event tells of: the verdicts, and what happens to a whole result or patient.
+    """What an audit event tells of: the verdicts, what happens to a whole result or patient, and who came and looked.
 
-    `supersede`: a later conversion took the place of a result that was being reviewed, or was released. `export`: files
-    with patient text were written.
+    `supersede`: a later conversion took the place of a result that was being reviewed, or was released. `export`: patient
+    data left as files, or in bulk. `read` to `execute`: a request for patient data, in the words of FHIR's RESTful
+    interactions (https://hl7.org/fhir/R4/valueset-audit-event-action.html). `admin`: people, machines, tables, settings.
+    `chain`: the row with which the chain of hashes begins.
     """
 
     ACCEPT = "accept"
@@ -28,3 +30,31 @@ class AuditAction(StrEnum):
     OPT_OUT = "opt-out"
     OPT_IN = "opt-in"
     EXPORT = "export"
+    READ = "read"
+    SEARCH = "search"
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    EXECUTE = "execute"
+    LOGIN = "login"
+    LOGIN_FAILED = "login-failed"
+    LOGOUT = "logout"
+    TOKEN = "token"  # noqa: S105
+    ADMIN = "admin"
+    PUSH = "push"
+    CONVERT = "convert"
+    REPLAY = "replay"
+    PURGE = "purge"
+    BACKUP = "backup"
+    RESTORE = "restore"
+    CHAIN = "chain"
+
+
+class AuditOutcome(StrEnum):
+    """`begun`: the end is told by another event. `refused`: not signed in, not allowed, not there, or wrong input;
+    `failed`: a fault of ours."""
+
+    BEGUN = "begun"
+    SUCCESS = "success"
+    REFUSED = "refused"
+    FAILED = "failed"

@@ -84,6 +84,15 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
+def other_database(server_url: str, template_url: str) -> Iterator[Database]:
+    """Another system's, beside `fresh_database`."""
+    for url in _copy(server_url, TEMPLATE):
+        made = Database(url)
+        yield made
+        made.dispose()
+
+
+@pytest.fixture
 def fresh_database(fresh_database_url: str) -> Iterator[Database]:
     made = Database(fresh_database_url)
     yield made

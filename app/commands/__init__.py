@@ -4,6 +4,9 @@
 """
 
 import errno
+import os
+import pwd
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,19 +38,55 @@ def quiet(settings: "Settings") -> None:
     configure(settings.log_level if settings.log_level != "INFO" else "WARNING")
 
 
-@contextmanager
-def open_database() -> Iterator["Database"]:
-    """The database of DATABASE_URL, for one command. Raises: InvalidInput where none is set."""
-    settings = read_settings()
-    url = settings.require_database_url()
-    quiet(settings)
-    from app.db import Database
-
-    database = Database(url)
+def operator() -> str:
+    """Who runs this command, as audit events name him: the account of the operating system."""
     try:
-        yield database
-    finally:
-        database.dispose()
+        # By the number, which the kernel knows; LOGNAME is whatever somebody has set.
+        return "os:" + re.sub(r"[^A-Za-z0-9._-]", "-", pwd.getpwuid(os.getuid()).pw_name)[:64]
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        return f"os:{os.getuid()}"
+
+
+@contextmanager
+def open_database(action: str | None = None, command: str = "") -> Iterator["Database"]:
+    """The database of DATABASE_URL, or the embedded one that `hyojun up` has made, for one command. `action`, of
+    `schemas.review.AuditAction`: what a `command` does with patient data, told in an audit event before it does it.
+
+    Raises: InvalidInput where there is neither.
+    """
+    settings = read_settings()
+    quiet(settings)
+    with _database_url(settings) as url:
+        from app.db import Database
+
+        database = Database(url)
+        try:
+            if action is not None:
+                tell(database, action, command)
+            yield database
+        finally:
+            database.dispose()
+
+
+@contextmanager
+def _database_url(settings: "Settings") -> Iterator[str]:
+    if settings.database_url is None:
+        from app.embedded import embedded_postgres, has_cluster
+
+        if has_cluster(settings.data_dir):
+            with embedded_postgres(settings.data_dir) as url:
+                yield url
+            return
+    yield settings.require_database_url()
+
+
+def tell(database: "Database", action: str, command: str) -> None:
+    """An audit event of what the person at the terminal does."""
+    from app.audit import record_access
+    from schemas.review import AuditAction
+
+    with database.session_scope() as session:
+        record_access(session, operator(), AuditAction(action), route=command)
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -86,7 +86,7 @@ def clins(
         raise typer.BadParameter(f"--type: {' '.join(sorted(unknown))} is none of {', '.join(CLINS_TYPES)}")
     screen, messages = console(), console(stderr=True)
     counts, reasons = {known: _Count() for known in wanted}, _Reasons(messages)
-    with open_database() as database:
+    with open_database("export", "hyojun export clins") as database:
         with database.session_scope() as session:
             everyone = [one for one in submissions.patients(session) if not patient or one[1] in patient]
         if patient and (lost := set(patient) - {local for _, local in everyone}):
@@ -126,7 +126,7 @@ def documents(
 
     screen, messages = console(), console(stderr=True)
     count, reasons = _Count(), _Reasons(messages)
-    with open_database() as database:
+    with open_database("export", "hyojun export documents") as database:
         with database.session_scope() as session:
             known = submissions.document_ids(session, note or ())
         if note and (lost := set(note) - {note_id for note_id, _ in known}):
@@ -176,7 +176,7 @@ def ssmix2(
     screen, messages = console(), console(stderr=True)
     moment = instant(since)
     total, failed = storage_export.Written(), 0
-    with open_database() as database:
+    with open_database("export", "hyojun export ssmix2") as database:
         with database.session_scope() as session:
             everyone = patients.patients(session, source=source, patient_ids=patient or (), since=moment)
             # Nothing new since then is no fault; a system or a patient that nobody knows is.

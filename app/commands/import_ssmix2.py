@@ -61,7 +61,8 @@ def ssmix2(
     documents = extended or (beside if beside.is_dir() else storage)
     counts = {"new": 0, "there already": 0, "read": 0, "failed": 0}
     departments = {e.codings[0].code: e.names for e in starter_entries() if e.kind is Part.DEPARTMENT}
-    with nullcontext() if dry_run else open_database() as database, progress_bar(messages) as bar:
+    reached = nullcontext() if dry_run else open_database("create", "hyojun import ssmix2")
+    with reached as database, progress_bar(messages) as bar:
         task = bar.add_task("importing", total=None)
         for one in import_storage(
             storage, documents, source=source, database=database, since=first, departments=departments

@@ -3,27 +3,38 @@
 import io
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
 
 from app import fhir, jobs, patients, results, ssmix2
 from app.db import Database
 from app.errors import InvalidInput
 from app.intake import note_from
+from app.web.outcome import FHIR_JSON
 from app.web.wire import Body, fhir_response, json_body, json_response
 from schemas.note import ChartNote
 
 SOURCE_HEADER = "Hyojun-Source"
+DRAFTS = "Hyojun-Drafts"
+"""Header: `true` where there is something in it that no person has released."""
 _SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 
-_JSON = frozenset({"application/json"})
+JSON, ZIP = "application/json", "application/zip"
+_JSON = frozenset({JSON})
 _NOTE_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": ChartNote.model_json_schema()}}}
 }
+
+
+def _gives(media: str, *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route answers where all is well: 200, or `statuses`."""
+    schema = {"type": "string", "format": "binary"} if media == ZIP else {"type": "object"}
+    return {status: {"description": "", "content": {media: {"schema": schema}}} for status in statuses or (200,)}
 
 
 def source_of(*candidates: Any) -> str:
@@ -36,9 +47,9 @@ def source_of(*candidates: Any) -> str:
 
 def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
     """`facility`: who sends the SS-MIX2 messages."""
-    router = APIRouter(prefix="/api", tags=["notes"])
+    router = APIRouter(prefix="/api", tags=["notes"], default_response_class=Response)
 
-    @router.post("/notes", status_code=202, openapi_extra=_NOTE_BODY)
+    @router.post("/notes", status_code=202, openapi_extra=_NOTE_BODY, responses=_gives(JSON, 202, 200))
     def post_note(request: Request, body: Body) -> Response:
         """Queues one note. 202 with its job; 200 with the existing job if this source sent the same note before.
 
@@ -52,13 +63,13 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
             status = results.job_status(session, submission.job_id)
         return _job_response(status, 202 if submission.created else 200)
 
-    @router.get("/notes/{note_id}")
+    @router.get("/notes/{note_id}", responses=_gives(JSON))
     def get_note(note_id: UUID) -> Response:
         """The note as received, and its jobs, newest first."""
         with database.session_scope() as session:
             return json_response(results.note_record(session, note_id))
 
-    @router.post("/notes/{note_id}/jobs", status_code=202)
+    @router.post("/notes/{note_id}/jobs", status_code=202, responses=_gives(JSON, 202, 200))
     def convert_again(note_id: UUID) -> Response:
         """Queues a stored note once more, e.g. for another model; 200 with the open job if there is one."""
         with database.session_scope() as session:
@@ -66,28 +77,34 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
             status = results.job_status(session, submission.job_id)
         return _job_response(status, 202 if submission.created else 200)
 
-    @router.get("/jobs/{job_id}")
+    @router.get("/jobs/{job_id}", responses=_gives(JSON))
     def get_job(job_id: UUID) -> Response:
         """State, attempts, times, issues, and how many statements and resources came out."""
         with database.session_scope() as session:
             return json_response(results.job_status(session, job_id))
 
-    @router.get("/notes/{note_id}/bundle")
+    @router.get("/notes/{note_id}/bundle", responses=_gives(FHIR_JSON))
     def get_bundle(note_id: UUID) -> Response:
-        """A FHIR R4 Bundle (collection) of everything made of the note; 409 while no job has finished."""
+        """A FHIR R4 Bundle (collection) of everything made of the note; 409 while no job has finished.
+
+        It is what the machine has read: the header `Hyojun-Drafts` says whether it holds what no person has released.
+        """
         with database.session_scope() as session:
             result = results.note_result(session, note_id)
-        return fhir_response(fhir.collection(result.note, result.resources, timestamp=result.finished_at))
+            marked = _marked(session, note_id)
+        bundle = fhir.collection(result.note, result.resources, timestamp=result.finished_at)
+        return fhir_response(bundle, 200, marked)
 
-    @router.get("/notes/{note_id}/ssmix2")
+    @router.get("/notes/{note_id}/ssmix2", responses=_gives(ZIP))
     def get_ssmix2(note_id: UUID) -> Response:
         """A zip of files of an SS-MIX2 standardized storage: the note's own, and the patient-wide ones, which say what all
-        notes of its patient say; 409 while no job has finished."""
+        notes of its patient say; 409 while no job has finished. `Hyojun-Drafts` as of the Bundle."""
         with database.session_scope() as session:
             messages = patients.note_messages(session, note_id, facility)
-        return _zip(f"{note_id}-ssmix2.zip", messages)
+            marked = _marked(session, note_id)
+        return _zip(f"{note_id}-ssmix2.zip", messages, marked)
 
-    @router.get("/patients/{patient_id}/ssmix2.zip")
+    @router.get("/patients/{patient_id}/ssmix2.zip", responses=_gives(ZIP))
     def get_patient_ssmix2(patient_id: str, source: str | None = None) -> Response:
         """A zip of the SS-MIX2 standardized storage of one patient, by the sender's id of him. 404: no note of his has a
         result; 422: several systems use the id and `source` does not choose one, or SS-MIX2 cannot file him."""
@@ -99,14 +116,20 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
     return router
 
 
-def _zip(name: str, messages: Iterable[tuple[ssmix2.Message, datetime]]) -> Response:
+def _marked(session: Session, note_id: UUID) -> dict[str, str]:
+    return {DRAFTS: str(results.has_drafts(session, note_id)).lower()}
+
+
+def _zip(
+    name: str, messages: Iterable[tuple[ssmix2.Message, datetime]], marked: Mapping[str, str] | None = None
+) -> Response:
     """Each message at its place, under the time at which it counts as sent."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for message, sent_at in messages:
             archive.writestr(str(ssmix2.path_of(message, sent_at)), ssmix2.encode(message.text))
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(packed.getvalue(), media_type="application/zip", headers=headers)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'} | dict(marked or {})
+    return Response(packed.getvalue(), media_type=ZIP, headers=headers)
 
 
 def _job_response(status: dict[str, Any], code: int) -> Response:

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
 from app.db import json_dumps
-from app.errors import HyojunError, InvalidInput, NotFound, TooLong, Unavailable
+from app.errors import Forbidden, HyojunError, InvalidInput, NotFound, NotSignedIn, TooLong, TooMany, Unavailable
 from app.generation.chat import Message
 from app.intake import parse_json
 from app.web.outcome import Refused
@@ -251,6 +251,13 @@ def error_response(error: Exception) -> Response:
             return unavailable(message, "model_unavailable")
         # OpenAI's clients try again by themselves unless they are told not to.
         status, type_, code, headers = 503, "server_error", "time_over", {"x-should-retry": "false"}
+    elif isinstance(error, NotSignedIn):
+        status, code, headers = 401, "invalid_api_key", {"WWW-Authenticate": 'Bearer realm="hyojun"'}
+    elif isinstance(error, Forbidden):
+        status, code = 403, "insufficient_permissions"
+    elif isinstance(error, TooMany):
+        status, type_, headers = 429, "rate_limit_error", {"retry-after": str(error.seconds)}
+        code = "rate_limit_exceeded"
     elif isinstance(error, Refused):
         status = error.status
     elif isinstance(error, RequestValidationError):

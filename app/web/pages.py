@@ -1,36 +1,48 @@
 """What a person or a supervisor sees: the front page, and whether this process lives and can work."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from string import Template
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from app import jobs
 from app.db import MIGRATIONS, Database
 from app.errors import HyojunError, Unavailable
+from app.heartbeat import live_workers
+from app.sign_in import Lifetimes, csrf_token, person_of_session
+from app.web.access import session_secret
+from app.web.description import with_errors
+from app.web.layout import fill, page
+from app.web.login_pages import TITLE, role_names
 from app.web.wire import json_response
-
-_HOME = Template((Path(__file__).parent / "templates" / "home.html").read_text(encoding="utf-8"))
 
 Check = Callable[[], None]
 """Raises a `HyojunError` when the thing that it looks at cannot be used."""
 
 
-def pages_router(database: Database, version: str, checks: Mapping[str, Check]) -> APIRouter:
-    """`checks`: further things that `/readyz` asks, by name."""
+def pages_router(database: Database, version: str, checks: Mapping[str, Check], lifetimes: Lifetimes) -> APIRouter:
+    """`checks`: further things that `/readyz` asks, by name; `lifetimes`: of sessions."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
-    def home() -> Response:
+    def home(request: Request) -> Response:
+        secret, who = session_secret(request), ""
         with database.session_scope() as session:
             progress = jobs.progress(session)
-        return HTMLResponse(_HOME.substitute(progress.model_dump(), version=version))
+            # A machine may look too; nobody is greeted then.
+            if secret is not None and "authorization" not in request.headers:
+                person = person_of_session(session, secret, lifetimes)
+                values = {"name": person.name, "roles": role_names(person.roles), "csrf_token": csrf_token(secret)}
+                who = fill("who.html", values)
+        return page(TITLE, fill("home.html", progress.model_dump() | {"version": version}, {"who": who}))
+
+    @router.get("/openapi.json")
+    def openapi(request: Request) -> Response:
+        """The description of this API."""
+        return json_response(with_errors(request.app.openapi()))
 
     @router.get("/healthz")
     def healthz() -> Response:
@@ -39,7 +51,8 @@ def pages_router(database: Database, version: str, checks: Mapping[str, Check]) 
 
     @router.get("/readyz")
     def readyz() -> Response:
-        """200 when everything that this process needs can be used, else 503; each part with its state."""
+        """200 when everything that this process needs to accept notes can be used, else 503; each part with its state.
+        `workers` says whether anybody converts them: without one they wait."""
         found: dict[str, str] = {}
         named: dict[str, Check] = {
             "database": lambda: _answers(database),
@@ -53,9 +66,21 @@ def pages_router(database: Database, version: str, checks: Mapping[str, Check]) 
             except HyojunError as error:
                 found[name] = str(error)
         ready = all(state == "ok" for state in found.values())
+        found["workers"] = _workers(database)
         return json_response({"status": "ready" if ready else "not ready", **found}, 200 if ready else 503)
 
     return router
+
+
+def _workers(database: Database) -> str:
+    try:
+        with database.session_scope() as session:
+            ready, loading = live_workers(session)
+    except SQLAlchemyError:
+        return "not known"
+    if not ready and not loading:
+        return "none: notes wait until `hyojun worker` runs"
+    return f"{ready}" + (f", {loading} loading" if loading else "")
 
 
 def _answers(database: Database) -> None:

@@ -22,6 +22,7 @@ from app.db import Database
 from app.errors import NotFound
 from app.terminology import browse, local
 from app.terminology.entries import LocalEntry
+from app.web.fhir_wire import answers
 from app.web.outcome import malformed
 from app.web.wire import FHIR_TYPES, Body, check_fhir_format, fhir_response, json_body
 from models import CodeSystemRelease
@@ -39,7 +40,8 @@ Inputs = Mapping[str, Any]
 
 def terminology_router(database: Database, institution_number: str | None = None) -> APIRouter:
     """`institution_number`: ten digits, which the system of the hospital's drug codes ends in."""
-    router = APIRouter(prefix="/fhir", tags=["terminology"])
+    responses = answers(200, 404, 413, 415)
+    router = APIRouter(prefix="/fhir", tags=["terminology"], responses=responses, default_response_class=Response)
     systems = {kind: local.local_system(kind, institution_number) for kind in Kind}
 
     def answer(request: Request, inputs: Inputs, operation: Any) -> Response:

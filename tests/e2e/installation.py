@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from sign_in import headers
+
 from app.db import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +52,7 @@ class Installation:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
+        self.signed_in = headers(database)
         self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: str, **settings: object) -> "subprocess.Popen[bytes]":
@@ -88,8 +91,9 @@ class Installation:
         """`body`: bytes as they are, anything else as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json"} if content else {}
         try:
-            connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
+            connection.request(method, path, content, sent | self.signed_in)
             response = connection.getresponse()
             return response.status, response.read()
         finally:

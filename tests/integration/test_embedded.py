@@ -13,7 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from app.commands import open_database
 from app.embedded import embedded_postgres
+from app.errors import InvalidInput
 from app.processes import Supervised
 
 HOLD = """
@@ -204,3 +206,17 @@ def test_the_servers_log_quotes_no_rows(data_dir: Path) -> None:
             connection.execute("INSERT INTO one VALUES ('hanako-kensa'), ('hanako-kensa')")
     written = (data_dir / "postgres" / "server.log").read_text()
     assert "duplicate key" in written and "hanako-kensa" not in written
+
+
+def test_commands_find_the_database_that_is_up(
+    server_url: str, open_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("DATA_DIR", str(open_dir / "session"))
+    with open_database() as database:
+        assert database.url == server_url
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    with pytest.raises(InvalidInput, match="DATABASE_URL"), open_database():
+        pass
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"

@@ -31,7 +31,9 @@ from served_models import (
     text,
     until,
 )
+from sign_in import headers, principal
 
+from app.db import Database
 from app.errors import InvalidInput
 from app.generation.llama import LlamaCpp
 from app.main import create_app
@@ -39,6 +41,7 @@ from app.model_server import MAX_PATH_BYTES, ModelServer, serve_model
 from app.settings import Settings
 from app.web.completions_relay import relay_router
 from app.web.openai_wire import MAX_BODY_BYTES
+from schemas.access import Right
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +74,16 @@ def api_socket(api: httpx.Client, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def api(model_socket: Path, tmp_path: Path) -> Iterator[httpx.Client]:
-    """The API's application; it has no model and, for this, needs no database."""
-    settings = Settings(
-        database_url="postgresql://nobody@127.0.0.1:1/none", data_dir=model_socket.parent, _env_file=None
-    )
-    with served(create_app(settings), tmp_path / "api") as client:
+def signed_in(database: Database) -> dict[str, str]:
+    return headers(database, principal(rights=[Right.MODEL]))
+
+
+@pytest.fixture
+def api(model_socket: Path, tmp_path: Path, database: Database, signed_in: dict[str, str]) -> Iterator[httpx.Client]:
+    """The API's application; it has no model."""
+    settings = Settings(database_url=database.url, data_dir=model_socket.parent, _env_file=None)
+    with served(create_app(settings, database), tmp_path / "api") as client:
+        client.headers.update(signed_in)
         yield client
 
 
@@ -120,12 +127,14 @@ def test_the_api_relays_a_stream_as_it_comes(server: ModelServer, base: LlamaCpp
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("through", ["socket", "api"])
 def test_a_client_that_goes_away_ends_its_generation(
-    server: ModelServer, base: LlamaCpp, model_socket: Path, api_socket: Path, through: str, stream: bool
-) -> None:
+    server: ModelServer, base: LlamaCpp, model_socket: Path, api_socket: Path, signed_in: dict[str, str], through: str,
+    stream: bool,
+) -> None:  # fmt: skip
     before = base.metrics()
     body = text(grammar=LONG, max_tokens=None, stream=stream)
     raw = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: model\r\nContent-Length: {len(raw)}\r\n\r\n"
+    shown = f"Authorization: {signed_in['Authorization']}"
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: model\r\n{shown}\r\nContent-Length: {len(raw)}\r\n\r\n"
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(model_socket if through == "socket" else api_socket))
         client.sendall(head.encode() + raw)

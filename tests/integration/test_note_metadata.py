@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sign_in import headers
 
 from app.db import Database
 from app.main import create_app
@@ -72,8 +73,9 @@ DOCUMENT: dict[str, Any] = {
 
 
 @pytest.fixture
-def client(fresh_database_url: str) -> Any:
-    with TestClient(create_app(Settings(database_url=fresh_database_url))) as made:
+def client(fresh_database: Database) -> Any:
+    app = create_app(Settings(database_url=fresh_database.url))
+    with TestClient(app, headers=headers(fresh_database)) as made:
         yield made
 
 

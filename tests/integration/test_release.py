@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from fastapi.testclient import TestClient
 from sample_conversion import SampleConversion, convert, make_note
+from sign_in import headers
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -46,8 +47,8 @@ def states(database: Database, note_id: UUID) -> dict[str, tuple[str, bool]]:
 
 
 @pytest.fixture
-def client(database_url: str) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(database_url=database_url))) as made:
+def client(database: Database) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(database_url=database.url)), headers=headers(database)) as made:
         yield made
 
 
@@ -74,6 +75,13 @@ def test_no_client_is_given_a_faulty_one(database: Database, client: TestClient)
     assert client.get(f"/fhir/Patient/{patient}").status_code == 200
     bundle = client.get(f"/api/notes/{note_id}/bundle").json()
     assert [entry["resource"]["resourceType"] for entry in bundle["entry"]] == ["Patient"]
+
+
+@pytest.mark.parametrize("release", [False, True])
+def test_what_a_machine_wrote_is_marked_until_it_is_released(database: Database, client: TestClient, release: bool) -> None:
+    note_id, _, _ = stored(database, release=release, held=False)
+    answer = client.get(f"/api/notes/{note_id}/bundle")
+    assert answer.status_code == 200 and answer.headers["Hyojun-Drafts"] == str(not release).lower()
 
 
 def test_what_came_near_an_uncoded_name_is_kept_for_review(database: Database) -> None:

@@ -371,6 +371,7 @@ def test_an_opt_out_covers_a_patient_or_a_note_and_can_be_ended(database: Databa
             with pytest.raises(NotFound):
                 opt_outs.opt_in(session, subject, by="dr-3")
             ended = session.scalars(select(TrainingOptOut).where(TrainingOptOut.ended_by == "dr-3")).all()
+        with database.session_scope() as session:
             told = session.scalars(
                 select(AuditEvent).where(AuditEvent.subject.in_([one.id for one in ended])).order_by(AuditEvent.id)
             )

@@ -22,6 +22,7 @@ import pytest
 from clins_cases import ALBUMIN, DIABETES, EGG, HYPERTENSION, PATIENT, PNEUMONIA, allergy, built, disease, result
 from clins_cases import note as clins_note
 from sample_conversion import SampleConversion, convert
+from sign_in import headers
 from sqlalchemy import update
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -89,7 +90,8 @@ def client(fresh_database: Database) -> Iterator[TestClient]:
     settings = Settings(
         database_url=fresh_database.url, facility_name="見本病院", institution_number="1311234567", _env_file=None
     )
-    with TestClient(create_app(settings, fresh_database), raise_server_exceptions=False) as client:
+    app = create_app(settings, fresh_database)
+    with TestClient(app, raise_server_exceptions=False, headers=headers(fresh_database)) as client:
         yield client
 
 

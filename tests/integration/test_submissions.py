@@ -31,6 +31,7 @@ from clins_cases import (
 )
 from fastapi import FastAPI
 from sample_conversion import SampleConversion, convert
+from sign_in import headers
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
@@ -45,7 +46,7 @@ from app.jobs import Policy
 from app.submissions import Made
 from app.web import outcome
 from app.web.clins_api import clins_router
-from app.web.fhir_api import fhir_router
+from app.web.fhir_rest import fhir_router
 from models import ClinsBundle, ReleaseState, Resource
 from schemas.issue import Severity
 from schemas.job import JobState
@@ -290,9 +291,10 @@ def test_two_at_once_record_one_version(fresh_database: Database) -> None:
 def client(fresh_database: Database) -> Iterator[TestClient]:
     app = FastAPI()
     app.include_router(clins_router(fresh_database))
-    app.include_router(fhir_router(fresh_database, "0"))
+    app.include_router(fhir_router(fresh_database, lambda: None))
     outcome.install(app)
-    with TestClient(app, raise_server_exceptions=False) as made:
+    app.state.database = fresh_database
+    with TestClient(app, raise_server_exceptions=False, headers=headers(fresh_database)) as made:
         yield made
 
 
