@@ -1,6 +1,6 @@
-"""Cost of a batch by its size: `python -m bench.batch [1000 10000 100000] [--pipeline] [--keep DIR] [--slots N]`.
+"""Cost of a batch by its size: `python -m bench.batch [1000 10000 100000] [--pipeline] [--keep DIR] [--processes N]`.
 
-Real: taking in the input, the feeder, the dispatcher, the broker (pgmq), one worker with one pool process, claims, heartbeats,
+Real: taking in the input, the feeder, the dispatcher, the broker (pgmq), one worker with --processes pool processes, claims, heartbeats,
 storing with reviews and the search index, the ledger; PostgreSQL with fsync, each size in a database of its own. Not real: the
 model. Its time is a pause (--model-ms), and what it makes of a note is made beforehand: by default the whole conversion, of
 which every note gets a copy with ids of its own; with --pipeline the generated text alone, and coding, building and checking
@@ -44,8 +44,6 @@ from schemas.batch import BatchFormat
 from schemas.note import ChartNote
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT_CHARACTERS = 200
-"""Of each sample note; a progress note of an ordinary visit is not longer."""
 PATIENT_NOTES = 10
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -53,9 +51,10 @@ TICKS = os.sysconf("SC_CLK_TCK")
 # --- what stands for the model ------------------------------------------------------------------------------------------
 
 
-def sample_notes() -> list[ChartNote]:
+def sample_notes(characters: int) -> list[ChartNote]:
+    """The beginnings of the sample notes, so many characters of each."""
     found = [line.note for path in sorted((ROOT / "samples").glob("*.json")) for line in read_notes(path)]
-    return [note.model_copy(update={"text": note.text[:TEXT_CHARACTERS]}) for note in found if note is not None]
+    return [note.model_copy(update={"text": note.text[:characters]}) for note in found if note is not None]
 
 
 class _Prepared:
@@ -72,12 +71,12 @@ class _Prepared:
         return self._readings[text]
 
 
-def prepare(target: Path) -> None:
+def prepare(target: Path, characters: int) -> None:
     """Reads and converts the sample notes with the shipped model, once."""
     converter = _converter()
     readings, conversions = {}, {}
     reader = converter.reader
-    for note in sample_notes():
+    for note in sample_notes(characters):
         mentions = [(m.start, m.end, m.kind) for m in converter.lexicon.find_mentions(note.text)]
         readings[note.text] = reader.read(note.text, mentions, note.document_type.value)
         converter.reader = _Prepared(reader, readings, 0.0)
@@ -133,8 +132,8 @@ def work() -> None:
 # --- measuring ----------------------------------------------------------------------------------------------------------
 
 
-def lines(notes: int) -> Iterator[bytes]:
-    samples = [note.model_dump(mode="json", exclude_none=True) for note in sample_notes()]
+def lines(notes: int, characters: int) -> Iterator[bytes]:
+    samples = [note.model_dump(mode="json", exclude_none=True) for note in sample_notes(characters)]
     for number in range(notes):
         stated = samples[number % len(samples)]
         patient = stated["patient"] | {"id": f"B{number // PATIENT_NOTES:08}"}
@@ -197,12 +196,12 @@ def measure(notes: int, folder: Path, prepared: Path, args: argparse.Namespace) 
         if batch_id is None:
             begun = time.monotonic()
             order = Order(f"bench-{notes}", "bench", BatchFormat.NDJSON)
-            batch_id = receive(database, lines(notes), order, created_by="system:bench", max_bytes=10**12)
+            batch_id = receive(database, lines(notes, args.characters), order, created_by="system:bench", max_bytes=10**12)
             taking_in = time.monotonic() - begun
         env = os.environ | {
             "DATABASE_URL": url, "DATA_DIR": str(folder), "BENCH_PREPARED": str(prepared), "LOG_LEVEL": "WARNING",
             "BENCH_PIPELINE": "1" if args.pipeline else "0", "BENCH_MODEL_MS": str(args.model_ms),
-            "MODEL_SLOTS": str(args.slots), "WORKER_PROCESSES": "1",
+            "MODEL_SLOTS": str(args.slots), "WORKER_PROCESSES": str(args.processes),
         }  # fmt: skip
         command = [sys.executable, "-c", "from bench.batch import work; work()"]
         worker = subprocess.Popen(command, env=env, cwd=ROOT, start_new_session=True)
@@ -260,6 +259,8 @@ def follow(
         "pipeline": args.pipeline,
         "model ms": args.model_ms,
         "slots": args.slots,
+        "processes": args.processes,
+        "characters": args.characters,
     }
 
 
@@ -269,6 +270,8 @@ def main() -> None:
     parser.add_argument("--pipeline", action="store_true", help="run everything behind the generation for every note")
     parser.add_argument("--model-ms", type=float, default=5.0, help="what stands for the model's time")
     parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=1, help="pool processes of the worker")
+    parser.add_argument("--characters", type=int, default=200, help="of each note; a progress note is not longer")
     parser.add_argument("--keep", type=Path, help="folder of the databases and of what was prepared; kept")
     args = parser.parse_args()
     target = ROOT / "bench/results/batch.json"
@@ -281,13 +284,13 @@ def main() -> None:
             print("preparing: the samples are read once with the shipped model", flush=True)
             # In a process of its own: the model's memory would hide what the sender needs.
             subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from bench.batch import prepare; "
-                            "prepare(Path(sys.argv[1]))", str(prepared)], check=True, cwd=ROOT)  # fmt: skip
+                            "prepare(Path(sys.argv[1]), int(sys.argv[2]))", str(prepared), str(args.characters)], check=True, cwd=ROOT)  # fmt: skip
         results = []
         for size in args.sizes:
             print(f"{size:,} notes", flush=True)
             results.append(measure(size, base / f"{size}{'-pipeline' if args.pipeline else ''}", prepared, args))
             print("  " + ", ".join(f"{name} {value}" for name, value in results[-1].items()), flush=True)
-    names = [name for name in results[0] if name not in ("pipeline", "model ms", "slots", "measured")]
+    names = [name for name in results[0] if name not in ("pipeline", "model ms", "slots", "processes", "characters", "measured")]
     print("".join(f"{name:>19}" for name in names))
     for result in results:
         print("".join(f"{result[name]:>19,}" for name in names))

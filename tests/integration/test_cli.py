@@ -283,7 +283,7 @@ def running(workplace: Workplace) -> Iterator[tuple["subprocess.Popen[str]", str
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
-            if line.startswith("http://"):
+            if _has_address(line):
                 spoken.set()
         spoken.set()
 
@@ -291,13 +291,18 @@ def running(workplace: Workplace) -> Iterator[tuple["subprocess.Popen[str]", str
     reader.start()
     try:
         assert spoken.wait(WAIT_SECONDS), "".join(said) + workplace.logs()
-        addresses = [line.split()[0] for line in said if line.startswith("http://")]
+        addresses = [line.split()[0] for line in said if _has_address(line)]
         assert addresses, "".join(said) + workplace.logs()
         yield process, addresses[0]
     finally:
         process.kill()
         process.wait(WAIT_SECONDS)
         reader.join(WAIT_SECONDS)
+
+
+def _has_address(line: str) -> bool:
+    """The link for the first administrator stands on a line of its own before it."""
+    return line.startswith("http://") and "Ctrl-C" in line
 
 
 def fetch(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
