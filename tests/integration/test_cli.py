@@ -18,7 +18,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sign_in import token
 
+from app.db import Database
+from app.embedded import embedded_postgres
 from app.fhir import loads
 from app.ssmix2 import parse
 
@@ -270,8 +273,8 @@ def test_a_second_run_converts_only_what_is_new_and_fails_for_a_bad_note(
 
 
 @contextmanager
-def running(workplace: Workplace) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`hyojun up`, when it says where it can be reached; its address."""
+def running(workplace: Workplace) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
+    """`hyojun up`, when it says where it can be reached; its address, and a token for it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "up"], cwd=workplace.path, env=environment(**workplace.values), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -293,7 +296,11 @@ def running(workplace: Workplace) -> Iterator[tuple["subprocess.Popen[str]", str
         assert spoken.wait(WAIT_SECONDS), "".join(said) + workplace.logs()
         addresses = [line.split()[0] for line in said if _has_address(line)]
         assert addresses, "".join(said) + workplace.logs()
-        yield process, addresses[0]
+        with embedded_postgres(workplace.path / "data") as url:  # the one that runs
+            database = Database(url)
+            bearer = token(database)
+            database.dispose()
+        yield process, addresses[0], bearer
     finally:
         process.kill()
         process.wait(WAIT_SECONDS)
@@ -305,18 +312,19 @@ def _has_address(line: str) -> bool:
     return line.startswith("http://") and "Ctrl-C" in line
 
 
-def fetch(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def fetch(url: str, bearer: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, content, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
+    request = urllib.request.Request(url, content, headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         found: dict[str, Any] = json.load(response)
         return found
 
 
-def wait_for_state(address: str, job: str, *states: str) -> str:
+def wait_for_state(address: str, bearer: str, job: str, *states: str) -> str:
     deadline, state = time.monotonic() + WAIT_SECONDS, ""
     while state not in states and time.monotonic() < deadline:
-        state = fetch(f"{address}api/jobs/{job}")["state"]
+        state = fetch(f"{address}api/jobs/{job}", bearer)["state"]
         time.sleep(0.02)
     return state
 
@@ -324,14 +332,14 @@ def wait_for_state(address: str, job: str, *states: str) -> str:
 def test_a_killed_worker_is_replaced_and_ctrl_c_ends_everything(
     workplace: Workplace, first_run: subprocess.CompletedProcess[str]
 ) -> None:
-    with running(workplace) as (process, address):
-        assert fetch(address + "readyz")["status"] == "ready"
+    with running(workplace) as (process, address, bearer):
+        assert fetch(address + "readyz", bearer)["status"] == "ready"
         assert len(workplace.processes()) >= 5  # ourselves, database, API, worker, and who watches them
         worker = next(pid for pid in workplace.processes() if b"app.cli\x00worker" in cmdline(pid)
                       and b"processes.py" not in cmdline(pid))  # fmt: skip
         os.kill(worker, signal.SIGKILL)
-        job = fetch(address + "api/notes", note(30, text="血圧 120/80。"))["id"]
-        assert wait_for_state(address, job, "done", "failed") == "done", workplace.logs()
+        job = fetch(address + "api/notes", bearer, note(30, text="血圧 120/80。"))["id"]
+        assert wait_for_state(address, bearer, job, "done", "failed") == "done", workplace.logs()
         process.send_signal(signal.SIGINT)
         assert process.wait(WAIT_SECONDS) == 0
         assert workplace.wait_until_empty() == []
@@ -341,9 +349,9 @@ def test_a_killed_worker_is_replaced_and_ctrl_c_ends_everything(
 def test_a_signal_in_the_middle_of_a_note_leaves_nothing_running(
     workplace: Workplace, first_run: subprocess.CompletedProcess[str], number: signal.Signals, status: int
 ) -> None:
-    with running(workplace) as (process, address):
-        job = fetch(address + "api/notes", note(40 + number, text=LONG))["id"]
-        assert wait_for_state(address, job, "running", "done", "failed") == "running", workplace.logs()
+    with running(workplace) as (process, address, bearer):
+        job = fetch(address + "api/notes", bearer, note(40 + number, text=LONG))["id"]
+        assert wait_for_state(address, bearer, job, "running", "done", "failed") == "running", workplace.logs()
         process.send_signal(number)
         assert process.wait(WAIT_SECONDS) == status
         assert workplace.wait_until_empty() == []
