@@ -9,14 +9,18 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app import fhir, jobs, patients, results, ssmix2
 from app.db import Database
-from app.errors import InvalidInput
+from app.errors import Forbidden, InvalidInput
 from app.intake import note_from
+from app.web.access import Who
 from app.web.outcome import FHIR_JSON
 from app.web.wire import Body, fhir_response, json_body, json_response
+from models import Note
+from schemas.access import Principal
 from schemas.note import ChartNote
 
 SOURCE_HEADER = "Hyojun-Source"
@@ -84,40 +88,49 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
             return json_response(results.job_status(session, job_id))
 
     @router.get("/notes/{note_id}/bundle", responses=_gives(FHIR_JSON))
-    def get_bundle(note_id: UUID) -> Response:
+    def get_bundle(note_id: UUID, who: Who) -> Response:
         """A FHIR R4 Bundle (collection) of everything made of the note; 409 while no job has finished.
 
-        It is what the machine has read: the header `Hyojun-Drafts` says whether it holds what no person has released.
+        It is what the machine has read: while there is something in it that no person has released, the header
+        `Hyojun-Drafts` says so, and it is for those alone who may see drafts; /fhir shows what is released.
         """
         with database.session_scope() as session:
             result = results.note_result(session, note_id)
-            marked = _marked(session, note_id)
+            marked = drafts_shown(session, who, Note.id == note_id)
         bundle = fhir.collection(result.note, result.resources, timestamp=result.finished_at)
         return fhir_response(bundle, 200, marked)
 
     @router.get("/notes/{note_id}/ssmix2", responses=_gives(ZIP))
-    def get_ssmix2(note_id: UUID) -> Response:
+    def get_ssmix2(note_id: UUID, who: Who) -> Response:
         """A zip of files of an SS-MIX2 standardized storage: the note's own, and the patient-wide ones, which say what all
         notes of its patient say; 409 while no job has finished. `Hyojun-Drafts` as of the Bundle."""
         with database.session_scope() as session:
             messages = patients.note_messages(session, note_id, facility)
-            marked = _marked(session, note_id)
+            note = session.get_one(Note, note_id)
+            marked = drafts_shown(session, who, Note.source == note.source, Note.patient_id == note.patient_id)
         return _zip(f"{note_id}-ssmix2.zip", messages, marked)
 
     @router.get("/patients/{patient_id}/ssmix2.zip", responses=_gives(ZIP))
-    def get_patient_ssmix2(patient_id: str, source: str | None = None) -> Response:
+    def get_patient_ssmix2(patient_id: str, who: Who, source: str | None = None) -> Response:
         """A zip of the SS-MIX2 standardized storage of one patient, by the sender's id of him. 404: no note of his has a
-        result; 422: several systems use the id and `source` does not choose one, or SS-MIX2 cannot file him."""
+        result; 422: several systems use the id and `source` does not choose one, or SS-MIX2 cannot file him.
+        `Hyojun-Drafts` as of the Bundle."""
         with database.session_scope() as session:
             chosen = patients.source_of(session, patient_id, source)
             files = patients.patient_files(session, chosen, patient_id, facility)
-        return _zip(f"{patient_id}-ssmix2.zip", files.messages)
+            marked = drafts_shown(session, who, Note.source == chosen, Note.patient_id == patient_id)
+        return _zip(f"{patient_id}-ssmix2.zip", files.messages, marked)
 
     return router
 
 
-def _marked(session: Session, note_id: UUID) -> dict[str, str]:
-    return {DRAFTS: str(results.has_drafts(session, note_id)).lower()}
+def drafts_shown(session: Session, who: Principal, *notes: ColumnElement[bool]) -> dict[str, str]:
+    """The header that tells of drafts in what was made of `notes`. Raises: Forbidden where there are some, and `who` may see
+    released content alone."""
+    drafts = results.has_drafts(session, *notes)
+    if drafts and not who.drafts:
+        raise Forbidden("this holds what no person has released; it is for those who may see drafts (drafts.read)")
+    return {DRAFTS: str(drafts).lower()}
 
 
 def _zip(

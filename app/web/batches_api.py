@@ -4,13 +4,12 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from anyio import from_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
@@ -21,9 +20,11 @@ from app.db import Database
 from app.errors import InvalidInput, TooLong, TooMany
 from app.ssmix2 import Facility
 from app.web.access import Who, needs
-from app.web.api import SOURCE_HEADER, source_of
+from app.web.api import SOURCE_HEADER, drafts_shown, source_of
 from app.web.outcome import malformed, unsupported_media
+from app.web.uploads import body_parts
 from app.web.wire import json_response
+from models import Note
 from schemas.access import Right
 from schemas.batch import BatchFormat, BatchState
 
@@ -77,20 +78,12 @@ def batches_router(database: Database, facility: Facility, *, max_bytes: int) ->
         size = request.headers.get("content-length", "")
         if size.isascii() and size.isdigit() and int(size) > max_bytes:
             raise TooLong(f"the input has more than {max_bytes:,} bytes (BATCH_MAX_BYTES); split it")
-        if name is not None and not _NAME.fullmatch(name):
-            raise InvalidInput("name: must be 1 to 100 ASCII letters, digits, spaces, . _ : / + and -")
         stated = {"document_type": document_type, "department": department, "date": date}
-        order = Order(
-            name or format_.value,
-            source_of(source, request.headers.get(SOURCE_HEADER)),
-            format_,
-            {key: value for key, value in stated.items() if value is not None},
-            rate,
-        )
+        order = order_of(name, source_of(source, request.headers.get(SOURCE_HEADER)), format_, stated, rate)
         if not uploads.acquire(blocking=False):
             raise TooMany(f"{MAX_UPLOADS} files are coming in already", 30)
         try:
-            batch_id = receive(database, _parts(request), order, created_by=who.id, max_bytes=max_bytes)
+            batch_id = receive(database, body_parts(request), order, created_by=who.id, max_bytes=max_bytes)
         except ClientDisconnect:
             raise malformed("the body ended before it was whole; nothing of it was kept") from None
         finally:
@@ -184,10 +177,14 @@ def batches_router(database: Database, facility: Facility, *, max_bytes: int) ->
         return _stream(batch_output.bundles(database, batch_id, drafts=who.drafts), NDJSON, f"{batch_id}.ndjson")
 
     @router.get("/{batch_id}/ssmix2.zip", responses=_streams(ZIP), dependencies=[Depends(needs(Right.NOTES_READ))])
-    def ssmix2_zip(batch_id: UUID) -> Response:
-        """The SS-MIX2 standardized storage of the batch's patients, of everything that their notes say."""
+    def ssmix2_zip(batch_id: UUID, who: Who) -> Response:
+        """The SS-MIX2 standardized storage of the batch's patients, of everything that their notes say; for those who may see
+        drafts, while there are some."""
+        source, everyone = batch_output.patients_of(database, batch_id)
+        with database.session_scope() as session:
+            shown = drafts_shown(session, who, Note.source == source, Note.patient_id.in_(everyone))
         parts = batch_output.storage_zip(database, batch_id, facility)
-        headers = {"Content-Disposition": f'attachment; filename="{batch_id}-ssmix2.zip"'}
+        headers = {"Content-Disposition": f'attachment; filename="{batch_id}-ssmix2.zip"'} | shown
         return StreamingResponse(parts, media_type=ZIP, headers=headers)
 
     def _status(batch_id: UUID, code: int = 200) -> Response:
@@ -196,6 +193,16 @@ def batches_router(database: Database, facility: Facility, *, max_bytes: int) ->
         return json_response(found, code, {"Location": f"/api/batches/{batch_id}"} if code == 202 else None)
 
     return router
+
+
+def order_of(
+    name: str | None, source: str, format_: BatchFormat, stated: Mapping[str, str | None], rate: str | None
+) -> Order:
+    """What a sender says. `stated`: keys of notes that do not state them. Raises: InvalidInput."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise InvalidInput("name: must be 1 to 100 ASCII letters, digits, spaces, . _ : / + and -")
+    defaults = {key: value for key, value in stated.items() if value is not None}
+    return Order(name or format_.value, source, format_, defaults, rate)
 
 
 def _format(request: Request, ssmix2: bool) -> BatchFormat:
@@ -208,19 +215,6 @@ def _format(request: Request, ssmix2: bool) -> BatchFormat:
     if format_ is not BatchFormat.ZIP:
         raise unsupported_media(f"an SS-MIX2 storage is sent as {ZIP}")
     return BatchFormat.SSMIX2
-
-
-def _parts(request: Request) -> Iterator[bytes]:
-    """The body piece by piece, for the thread that the route runs in."""
-    stream = request.stream()
-    while (part := from_thread.run(_next, stream)) is not None:
-        if part:
-            yield part
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
-    # A coroutine, since Starlette hands out a body in no other way.
-    return await anext(stream, None)
 
 
 def _stream(lines: Iterable[str], media: str, name: str) -> Response:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sample_conversion import convert
-from sign_in import headers
+from sign_in import headers, principal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -29,6 +29,7 @@ from app.note_rows import chart_note
 from app.settings import Settings
 from app.terminology.importers import load_starter
 from models import Job, Note
+from schemas.access import Role
 from schemas.job import JobState
 from schemas.note import MAX_TEXT, Sex
 
@@ -537,3 +538,16 @@ def test_the_storage_of_a_note_as_zip(client: TestClient, database: Database) ->
     assert basic.startswith("P00/000/P000001/-/ADT-00/P000001_-_ADT-00_999999999999999_")
     assert name.startswith("P00/000/P000001/20260401/OML-11/P000001_20260401_OML-11_000000000000001_")
     assert name.endswith("_1") and content == b"MSH|^~\\&|\r"
+
+
+def test_what_nobody_has_released_is_for_those_who_may_see_drafts(fresh_database: Database) -> None:
+    with client_of(fresh_database, headers(fresh_database)) as client:
+        job = client.post("/api/notes", json=note_json()).json()
+        run_job(fresh_database, job["id"])
+        note = f"/api/notes/{job['note_id']}"
+        assert client.get(f"{note}/bundle").headers["Hyojun-Drafts"] == "true"
+        integrator = headers(fresh_database, principal(Role.INTEGRATOR))
+        for path in (f"{note}/bundle", f"{note}/ssmix2", "/api/patients/P0001/ssmix2.zip"):
+            answer = client.get(path, headers=integrator)
+            assert answer.status_code == 403 and "drafts.read" in answer.json()["detail"]
+        assert client.get(note, headers=integrator).status_code == 200, "the note itself is his system's own"
