@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app import ssmix2
@@ -106,14 +106,16 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
     )
 
 
-def has_drafts(session: Session, note_id: UUID) -> bool:
-    """Is there a resource of the note in a version that no person has released, nor a later one of it?"""
+def has_drafts(session: Session, *notes: ColumnElement[bool]) -> bool:
+    """Is there a resource of a note that fits all of `notes` (conditions on `Note`) in a version that no person has released,
+    nor a later one of it?"""
     later = aliased(Resource)
     released = exists().where(
         later.type == Resource.type, later.id == Resource.id, later.version >= Resource.version,
         later.state == ReleaseState.FINAL,
     )  # fmt: skip
-    drafts = exists().where(Resource.note_id == note_id, Resource.valid, Resource.state == ReleaseState.DRAFT, ~released)
+    of_note = exists().where(Note.id == Resource.note_id, *notes)
+    drafts = exists().where(of_note, Resource.valid, Resource.state == ReleaseState.DRAFT, ~released)
     return bool(session.scalar(select(drafts)))
 
 
