@@ -52,8 +52,10 @@ $(STAMP): requirements.lock pyproject.toml app/generation/llama-build.cmake
 demo: setup ## convert the sample notes through database, queue, worker and API, then stay up until Ctrl-C
 	@FACILITY_NAME="$${FACILITY_NAME:-架空総合病院}" INSTITUTION_NUMBER="$${INSTITUTION_NUMBER:-1310000001}" exec $(BIN)/hyojun up $(ARGS)
 
-test: setup ## run the whole test suite
-	@exec $(BIN)/python -m pytest $(ARGS)
+# Two processes: many tests wait for processes of their own. A file's tests stay together, and share what they set up.
+PROCESSES ?= 2
+test: setup ## run the whole test suite (PROCESSES=0: in one process)
+	@exec $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 check: lint types imports ## lint, types and imports
 
