@@ -50,7 +50,7 @@ class RabbitMQ:
                 _command(), env=self._environment, cwd=self.home, stdout=output, stderr=output, start_new_session=True
             )
         self._server = server
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not _listens(self.port):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError((self.home / "output").read_text()[-3000:])
