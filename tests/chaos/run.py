@@ -326,6 +326,11 @@ def main() -> int:
     good = True
     for broker in chosen.brokers.split(","):
         tally = run(broker, chosen.jobs, chosen.kills, chosen.minutes, console)
+        # Told at once: what the next broker does must not hide it.
+        console.print(
+            f"{broker}: {tally.results:,} results of {tally.jobs:,} jobs, {tally.lost} lost, {tally.doubled} doubled,"
+            f" {tally.restarted} started again, in {tally.seconds:.0f} s"
+        )
         good &= tally.results == tally.jobs and not tally.lost and not tally.doubled
         killed = ", ".join(f"{number} {what}" for what, number in sorted(tally.kills.items()))
         table.add_row(
