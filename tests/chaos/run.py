@@ -162,10 +162,12 @@ class Workers:
             elif what == "dispatcher":
                 os.kill(process.pid, signal.SIGKILL)
             else:
-                task = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                if not task:
+                # Any thread of the worker may have begun it.
+                lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+                pool = [pid for children in lists for pid in children.read_text().split()]
+                if not pool:
                     return False
-                os.kill(int(random.choice(task)), signal.SIGKILL)
+                os.kill(int(random.choice(pool)), signal.SIGKILL)
         except (ProcessLookupError, FileNotFoundError):
             return False
         return True
