@@ -148,11 +148,13 @@ def use_link(session: Session, token: str, password: str, *, login: str = "", na
         login, name = _login(login), _name(name)
     passwords.check_new(password, *([owner.login, owner.name] if owner else [login, name]))
     kept = passwords.hashed(password)
+    if owner is None:
+        # Before any link is taken: whoever makes the first administrator ends the links of the others.
+        session.execute(_FIRST)
     used = delete(OneTimeLink).where(OneTimeLink.sha256 == digest(token), OneTimeLink.expires_at > func.now())
     if session.execute(used.returning(OneTimeLink.sha256)).one_or_none() is None:
         raise NotFound("the link was used, or has ended")
     if owner is None:
-        session.execute(_FIRST)
         if has_admin(session):
             raise Conflict("there is an administrator meanwhile")
         owner = add_user(session, login, name, (Role.ADMIN,), by="one-time link")
