@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased
 from app import batch_runs, fhir, patients, ssmix2
 from app.db import Database
 from app.errors import HyojunError
+from app.fhir.origin import is_taken_back
 from app.note_rows import chart_note
 from app.ssmix2 import Facility
 from models import BatchItem, Job, Note, ReleaseState, Resource
@@ -59,17 +60,18 @@ def _converted(batch_id: UUID, after: int) -> Any:
 
 
 def _made(session: Session, rows: Any, drafts: bool) -> Iterator[Any]:
-    resources: dict[UUID | None, list[dict[str, Any]]] = defaultdict(list)
-    query = select(Resource.job_id, Resource.content).where(
+    resources: dict[UUID | None, dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
+    query = select(Resource.job_id, Resource.type, Resource.id, Resource.content).where(
         Resource.job_id.in_([job.id for _, _, job in rows]), Resource.valid, Resource.content.is_not(None)
     )  # fmt: skip
     if not drafts:
         query = query.where(Resource.state == ReleaseState.FINAL)
-    for job_id, content in session.execute(query.order_by(Resource.ordinal)):
-        resources[job_id].append(content)
+    # Of what was amended or taken back in a review, the newest version.
+    for job_id, type_, id_, content in session.execute(query.order_by(Resource.ordinal, Resource.version)):
+        resources[job_id][type_, id_] = content
     for _, note, job in rows:
-        if resources[job.id]:
-            yield fhir.collection(chart_note(note), resources[job.id], timestamp=job.finished_at)
+        if standing := [content for content in resources[job.id].values() if not is_taken_back(content)]:
+            yield fhir.collection(chart_note(note), standing, timestamp=job.finished_at)
 
 
 # --- SS-MIX2 --------------------------------------------------------------------------------------------------------

@@ -339,7 +339,7 @@ _ENDED = text("""
     SELECT e.position, e.intake, e.state, CASE e.state WHEN 'done' THEN NULL ELSE coalesce(e.reason, e.state) END AS error,
         extract(epoch FROM e.finished_at - e.started_at)::float8 AS seconds, s.statements, s.uncoded, s.held,
         (SELECT count(*) FROM issues WHERE issues.job_id = e.job_id) AS issues,
-        (SELECT count(*) FROM resources WHERE resources.job_id = e.job_id) AS resources
+        (SELECT count(*) FROM resources WHERE resources.job_id = e.job_id AND written_by IS NULL) AS resources
     FROM ended e CROSS JOIN LATERAL (
         SELECT count(*) AS statements, count(*) FILTER (WHERE (st.record ->> 'held')::boolean) AS held,
             count(*) FILTER (WHERE st.record -> 'codings' = '[]' AND st.record ->> 'local' IS NULL) AS uncoded

@@ -96,6 +96,8 @@ class Policy:
     batch_seconds: float = 300.0
     release: bool = False
     """Are resources without an error released when they are stored, rather than by a person?"""
+    second_reader_share: float = 0.0
+    """Share of the results, 0..1, that a second person reviews too."""
 
 
 # --- submit ---------------------------------------------------------------------------------------------------------
@@ -247,7 +249,9 @@ def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
     return _settle(session, claim, RUNNING, lease_until=now_plus(lease_seconds))
 
 
-def complete(session: Session, claim: Claim, conversion: Conversion, *, release: bool = False) -> None:
+def complete(
+    session: Session, claim: Claim, conversion: Conversion, *, release: bool = False, second_reader_share: float = 0.0
+) -> None:
     """Marks the job done and stores its work: all of it in the caller's transaction, or nothing.
 
     That of a trial is kept beside the note's result, and nothing else happens. Raises: Conflict if the claim is void; the
@@ -258,10 +262,12 @@ def complete(session: Session, claim: Claim, conversion: Conversion, *, release:
     if claim.trial:
         trials.keep(session, claim.job_id, claim.note_id, conversion)
         return
-    store(session, claim, conversion, release=release)
+    store(session, claim, conversion, release=release, second_reader_share=second_reader_share)
 
 
-def store(session: Session, claim: Claim, conversion: Conversion, *, release: bool = False) -> None:
+def store(
+    session: Session, claim: Claim, conversion: Conversion, *, release: bool = False, second_reader_share: float = 0.0
+) -> None:
     """Makes `conversion` the result of the note; the job is done already.
 
     A resource whose (type, id) is there already becomes its next version. `release`: resources without an error are
@@ -281,7 +287,7 @@ def store(session: Session, claim: Claim, conversion: Conversion, *, release: bo
     versions = _next_versions(session, sorted(written))
     session.add_all(_rows(claim, run.id, conversion, versions, release))
     session.flush()
-    reviews.begin(session, claim.note_id)
+    reviews.begin(session, claim.note_id, second_reader_share=second_reader_share)
     index.renew(session, changed)
     outbox.converted(session, claim.note_id, claim.job_id)
     if release:

@@ -75,8 +75,9 @@ class Depth:
 # --- queue ----------------------------------------------------------------------------------------------------------
 
 
-def released(session: Session, note_id: UUID, run_id: UUID) -> int:
-    """What the run wrote was released; how many deliveries were queued. The same run again queues nothing."""
+def released(session: Session, note_id: UUID, run_id: UUID, *, again: bool = False) -> int:
+    """What the run wrote was released; how many deliveries were queued. The same run again queues nothing, unless `again`: its
+    release was withdrawn, or renewed, and the newest versions are to be sent whatever was sent, or is being sent, before."""
     final = select(Resource.id).where(
         Resource.note_id == note_id, Resource.run_id == run_id, Resource.state == ReleaseState.FINAL
     )
@@ -86,7 +87,7 @@ def released(session: Session, note_id: UUID, run_id: UUID) -> int:
             final.join(Subscription, Subscription.type == Resource.type).where(Subscription.id == PushDestination.id)
         ),
     )
-    return _queue(session, PushEvent.RELEASED, run_id, note_id, wanted)
+    return _queue(session, PushEvent.RELEASED, run_id, note_id, wanted, again=again)
 
 
 def converted(session: Session, note_id: UUID, job_id: UUID) -> int:
@@ -94,7 +95,9 @@ def converted(session: Session, note_id: UUID, job_id: UUID) -> int:
     return _queue(session, PushEvent.CONVERTED, job_id, note_id, literal(True))
 
 
-def _queue(session: Session, event: PushEvent, subject: UUID, note_id: UUID, wanted: ColumnElement[bool]) -> int:
+def _queue(
+    session: Session, event: PushEvent, subject: UUID, note_id: UUID, wanted: ColumnElement[bool], *, again: bool = False
+) -> int:
     # A paused destination gets it once it goes on.
     open_ = PushDestination.state.in_([ACTIVE, DestinationState.PAUSED])
     chosen = select(
@@ -103,7 +106,14 @@ def _queue(session: Session, event: PushEvent, subject: UUID, note_id: UUID, wan
     # One that is being removed is waited for, and then no more there.
     chosen = chosen.with_for_update(read=True, key_share=True, of=PushDestination)
     columns = ["id", "destination_id", "event", "subject", "note_id"]
-    queued = pg_insert(Delivery).from_select(columns, chosen, include_defaults=False).on_conflict_do_nothing()
+    insertion = pg_insert(Delivery).from_select(columns, chosen, include_defaults=False)
+    queued = insertion.on_conflict_do_nothing()
+    if again:
+        # The fence: who sends the former state right now does not end it.
+        fresh = {"state": WAITING, "ended_at": None, "attempts": 0, "queued_at": func.now(), "run_after": func.now()}
+        renewed = {"position": text("DEFAULT"), "fence": Delivery.fence + 1, "lease_until": None, "reason": None}
+        same = ["destination_id", "event", "subject"]
+        queued = insertion.on_conflict_do_update(index_elements=same, set_=fresh | renewed)
     return len(session.scalars(queued.returning(Delivery.id)).all())
 
 

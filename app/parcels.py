@@ -126,10 +126,11 @@ def _webhook(session: Session, claimed: Claimed, target: Target) -> Request:
                 Resource.note_id == claimed.note_id, Resource.run_id == claimed.subject,
                 Resource.state == ReleaseState.FINAL,
             )
-            .order_by(Resource.ordinal)
+            .order_by(Resource.ordinal, Resource.version)
         )  # fmt: skip
+        newest = {(type_, id_): version for type_, id_, version in rows}
         told["run_id"] = str(claimed.subject)
-        told["resources"] = [{"type": type_, "id": id_, "version": version} for type_, id_, version in rows]
+        told["resources"] = [{"type": key[0], "id": key[1], "version": version} for key, version in newest.items()]
     body = json_dumps(told).encode()
     return Request("POST", target.url, signed(target.secret or "", str(claimed.id), body), body)
 

@@ -5,9 +5,10 @@ patient, each replacing the one before, so each is made of all his notes. It is 
 a note is converted: two notes that are converted at once know nothing of each other. Prescriptions and results are files of
 their note and stay as its conversion wrote them.
 
-Taken is the newest finished job of each note, of a corrected note the newest one. A statement whose resource is held back
-because a check found an error in it goes nowhere, nor does one that is held for review or told more completely elsewhere
-(`Record.written`). One system is one source: two of them that use one patient id may mean two persons, so they are never
+Taken is the newest finished job of each note, of a corrected note the newest one. What was released of it (`app.releases`)
+stands instead of what the machine read; of a release that was withdrawn nothing does, until the next one. Before a release a
+statement whose resource is held back because a check found an error in it goes nowhere, nor does one that is held for review
+or told more completely elsewhere (`Record.written`). One system is one source: two of them that use one patient id may mean two persons, so they are never
 joined.
 """
 
@@ -28,7 +29,7 @@ from app.fhir.origin import made_of
 from app.note_rows import chart_note
 from app.results import stored_message
 from app.ssmix2 import DataKind, Facility, Message
-from models import Job, Note, NoteStatement, Resource, Run, Ssmix2Message
+from models import Job, Note, NoteStatement, Release, ReleasedRecord, Resource, Run, Ssmix2Message
 from schemas.issue import Issue, Severity
 from schemas.job import JobState
 from schemas.note import ChartNote
@@ -43,7 +44,8 @@ MessageKey = tuple[str, date | None, str]
 
 @dataclass(frozen=True)
 class PatientNote:
-    """A note and what its newest finished job read in it, without what is held back. `messages`: of the note alone."""
+    """A note and what its newest finished job read in it, without what is held back, or what was released of that.
+    `messages`: of the note alone. `finished_at`: when the job ended, or it was released or withdrawn."""
 
     note: ChartNote
     finished_at: datetime
@@ -198,16 +200,26 @@ def _read(session: Session, chosen: Sequence[tuple[Note, Job]], facility: Facili
     faulty = select(Resource.job_id, Resource.content).where(Resource.job_id.in_(jobs), ~Resource.valid)
     for job_id, content in session.execute(faulty):
         held[job_id].append(content)
+    decided = _decided(session, jobs)
+    made_for = {release.id for release, _ in decided.values()}
     messages: dict[UUID, list[Ssmix2Message]] = defaultdict(list)
     dated = Ssmix2Message.kind.not_in([kind.value for kind in PATIENT_WIDE])
     for row in session.scalars(
         select(Ssmix2Message).where(Ssmix2Message.job_id.in_(jobs), dated).order_by(Ssmix2Message.ordinal)
     ):
-        messages[row.job_id].append(row)
+        if row.release_id in made_for or (row.release_id is None and row.job_id not in decided):
+            messages[row.job_id].append(row)
     found = []
     for note, job in chosen:
         chart = chart_note(note)
         assert job.finished_at is not None
+        order = _order(note.source, chart.id)
+        if job.id in decided:
+            release, said = decided[job.id]
+            since = release.withdrawn_at or release.released_at
+            told = [] if release.withdrawn_at else [stored_message(row, note.patient_id) for row in messages[job.id]]
+            found.append(PatientNote(chart, max(since, job.finished_at), said, told, order))
+            continue
         records = [_record(chart, payload, record) for payload, record in statements[job.id]]
         # Its conversion wrote no message of a statement that was held for review.
         records = [record for record in records if record.written]
@@ -216,8 +228,27 @@ def _read(session: Session, chosen: Sequence[tuple[Note, Job]], facility: Facili
         issues: list[Issue] = []
         if len(passed) < len(records):
             own, issues = _made_again(note.source, chart, passed, own, facility, job.finished_at)
-        found.append(PatientNote(chart, job.finished_at, passed, own, _order(note.source, chart.id), issues))
+        found.append(PatientNote(chart, job.finished_at, passed, own, order, issues))
     return found
+
+
+def _decided(session: Session, jobs: Sequence[UUID]) -> dict[UUID, tuple[Release, list[Record]]]:
+    """By job: the newest release of its result and what it tells; nothing where it was withdrawn."""
+    rows = session.execute(
+        select(Run.job_id, Release)
+        .join(Release, Release.run_id == Run.id)
+        .where(Run.job_id.in_(jobs))
+        .order_by(Release.released_at, Release.withdrawn_at)
+    )
+    newest: dict[UUID, Release] = {}
+    for job_id, release in rows:
+        newest[job_id] = release
+    said: dict[UUID, list[Record]] = defaultdict(list)
+    in_force = [release.id for release in newest.values() if release.withdrawn_at is None]
+    columns = select(ReleasedRecord.release_id, ReleasedRecord.record).where(ReleasedRecord.release_id.in_(in_force))
+    for release_id, record in session.execute(columns.order_by(ReleasedRecord.release_id, ReleasedRecord.ordinal)):
+        said[release_id].append(Record.model_validate(record))
+    return {job_id: (release, said[release.id]) for job_id, release in newest.items()}
 
 
 def _record(note: ChartNote, payload: dict[str, Any], record: dict[str, Any] | None) -> Record:
@@ -228,7 +259,7 @@ def _record(note: ChartNote, payload: dict[str, Any], record: dict[str, Any] | N
 
 def _without(records: Sequence[Record], faulty: Sequence[dict[str, Any]]) -> list[Record]:
     """Records that none of the faulty resources was made of."""
-    return [record for record in records if not any(made_of(content, record.statement) for content in faulty)]
+    return [record for record in records if not any(made_of(content, record.statement, record.also) for content in faulty)]
 
 
 def _made_again(

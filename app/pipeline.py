@@ -6,23 +6,22 @@
 
 import copy
 import logging
-import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import __version__, confidence, extraction, fhir, restated, scopes, ssmix2, standardize
+from app import __version__, confidence, extraction, fhir, outputs, restated, scopes, ssmix2, standardize
 from app.confidence import Calibration
-from app.errors import InvalidInput
 from app.generation.endpoint import ServerOptions
 from app.generation.endpoint import configured as model_server
 from app.generation.reader import NoteReader, Reading
 from app.generation.registry import READING, ModelOptions, Models, configured
 from app.generation.remote import RemoteModel
 from app.generation.segments import fold
+from app.outputs import Choices, Chosen
 from app.terminology.matching import Lexicon
 from schemas.coding import Candidate, Coding
 from schemas.issue import Issue, IssueType, Severity
@@ -33,55 +32,11 @@ from schemas.statement import Kind, Statement
 log = logging.getLogger(__name__)
 
 
-class Choices(Protocol):
-    """What an installation chooses that its output depends on; `app.settings.Settings` has it."""
-
-    @property
-    def facility_name(self) -> str | None: ...
-    @property
-    def institution_number(self) -> str | None: ...
-    @property
-    def facility_address(self) -> str | None: ...
-    @property
-    def facility_phone(self) -> str | None: ...
-    @property
-    def patient_id_oid(self) -> str | None: ...
-    @property
-    def coding_min_score(self) -> float: ...
-    @property
-    def hold_uncertain(self) -> bool: ...
-
-
 class Options(Choices, ModelOptions, ServerOptions, Protocol):
     """What a converter needs to know of an installation; `app.settings.Settings` has it."""
 
     @property
     def profiles_file(self) -> Path: ...
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """`Choices` as a run keeps them (`models.Run.options`), so that it can be repeated after they have changed."""
-
-    facility_name: str | None
-    institution_number: str | None
-    facility_address: str | None
-    facility_phone: str | None
-    patient_id_oid: str | None
-    coding_min_score: float
-    hold_uncertain: bool
-
-    @classmethod
-    def of(cls, options: Choices) -> "Chosen":
-        return cls(**{one.name: getattr(options, one.name) for one in fields(cls)})
-
-    @classmethod
-    def kept(cls, options: Mapping[str, Any]) -> "Chosen":
-        """Out of `models.Run.options`. Raises: InvalidInput where another version kept others."""
-        known = {one.name: options[one.name] for one in fields(cls) if one.name in options}
-        if len(known) < len(fields(cls)):
-            raise InvalidInput("the run does not say which settings it was made with")
-        return cls(**known | {"coding_min_score": float(known["coding_min_score"])})
 
 
 @dataclass(frozen=True)
@@ -139,15 +94,7 @@ class Converter:
 
     def _choose(self, chosen: Chosen) -> None:
         self.chosen = chosen
-        number, name = chosen.institution_number, chosen.facility_name
-        self._facility = fhir.Facility(
-            number=number,
-            name=name,
-            address=chosen.facility_address,
-            phone=chosen.facility_phone,
-            patient_id_oid=chosen.patient_id_oid,
-        )
-        self._sender = ssmix2.Facility(name=name or "", institution_number=number)
+        self._facility = chosen.facility
 
     def beside(self, lexicon: Lexicon, chosen: Chosen) -> "Converter":
         """The same model, profiles and calibration with other tables and settings: those of a run that is repeated."""
@@ -232,10 +179,8 @@ class Converter:
         run = self._run(run_id or uuid.uuid4(), reading, lexicon, started)
         resources, built = self._resources(note, likely, department, run, started, source)
         bundle = fhir.collection(note, resources, started)
-        found = fhir.check(bundle, text=note.text, profiles=self.profiles, lab=lexicon.lab_displays)
-        # Best practices that the profiles only recommend would bury what a person has to read.
-        checked = [issue for issue in found if issue.severity is not Severity.INFORMATION]
-        if held := _faulty(bundle, checked):
+        checked = outputs.checked(note, bundle, self.profiles, lexicon)
+        if held := outputs.faulty(bundle, checked):
             passed = [r for r in resources if (r["resourceType"], r["id"]) not in held]
             bundle = fhir.collection(note, passed, started)
         messages, sent = self._messages(note, likely, department, earlier, source, started)
@@ -317,16 +262,5 @@ class Converter:
         source: str,
         sent_at: datetime,
     ) -> tuple[list[ssmix2.Message], list[Issue]]:
-        code = department.code if department else None
-        sender = replace(self._sender, department_code=code, department_name=note.department)
+        sender = self.chosen.sender(note, department)
         return ssmix2.messages(note, records, facility=sender, sent_at=sent_at, source=source, earlier=earlier)
-
-
-_ENTRY = re.compile(r"Bundle\.entry\[(\d+)\]")
-
-
-def _faulty(bundle: dict[str, Any], issues: Iterable[Issue]) -> frozenset[tuple[str, str]]:
-    """(type, id) of the entries that an error names."""
-    places = (_ENTRY.match(issue.text) for issue in issues if issue.severity in (Severity.ERROR, Severity.FATAL))
-    entries = (bundle["entry"][int(place[1])]["resource"] for place in places if place)
-    return frozenset((resource["resourceType"], resource["id"]) for resource in entries)

@@ -63,7 +63,8 @@ def transaction(
         return None
     _complete(session, found)
     if provenance:
-        traces = [(type_, id_) for type_, id_ in session.execute(own.where(Resource.type == "Provenance"))]
+        told = own.where(Resource.type == "Provenance").order_by(Resource.ordinal)
+        traces = [(type_, id_) for type_, id_ in session.execute(told)]
         for key, content in _newest(session, traces, final=False).items():
             targets = [t for t in content.get("target", ()) if _key(t.get("reference")) in found]
             if targets:

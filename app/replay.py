@@ -22,7 +22,8 @@ from app.comparison import Compared, Path
 from app.errors import Conflict, InvalidInput, NotFound
 from app.jobs import get_job
 from app.note_rows import chart_note
-from app.pipeline import Chosen, Converter
+from app.outputs import Chosen
+from app.pipeline import Converter
 from app.terminology.importers import lexicon_of
 from app.terminology.matching import Lexicon
 from models import Job, JobIssue, Note, NoteStatement, Resource, Run, Ssmix2Message
@@ -113,12 +114,13 @@ def load(session: Session, job_id: UUID, *, by: str) -> StoredRun:
 
 
 def _written(session: Session, job_id: UUID, run_id: UUID) -> dict[str, Any]:
-    mine = (Resource.job_id == job_id, Resource.run_id == run_id)
+    # Not what a person released of it.
+    mine = (Resource.job_id == job_id, Resource.run_id == run_id, Resource.written_by.is_(None))
     resources = select(Resource.content, Resource.valid).where(*mine).order_by(Resource.ordinal)
     messages = select(
         Ssmix2Message.kind, Ssmix2Message.order_no, Ssmix2Message.care_date, Ssmix2Message.department,
         Ssmix2Message.payload.label("text"),
-    ).where(Ssmix2Message.job_id == job_id).order_by(Ssmix2Message.ordinal)  # fmt: skip
+    ).where(Ssmix2Message.job_id == job_id, Ssmix2Message.release_id.is_(None)).order_by(Ssmix2Message.ordinal)  # fmt: skip
     columns = (JobIssue.severity, JobIssue.code, JobIssue.text, JobIssue.start, JobIssue.end)
     issues = select(*columns).where(JobIssue.job_id == job_id).order_by(JobIssue.ordinal)
     return {

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app import ssmix2
 from app.errors import Conflict, NotFound
 from app.jobs import get_job
 from app.note_rows import chart_note
-from models import Job, JobIssue, Note, NoteStatement, ReleaseState, Resource, Run, Ssmix2Message
+from models import Job, JobIssue, Note, NoteReview, NoteStatement, Release, ReleaseState, Resource, Run, Ssmix2Message
 from schemas.job import JobState
 from schemas.note import ChartNote
 from schemas.statement import Kind
@@ -23,8 +23,8 @@ from schemas.statement import Kind
 
 @dataclass(frozen=True)
 class NoteResult:
-    """Of the newest finished job: raw FHIR resources without those that a check found an error in, and SS-MIX2
-    messages, in the order of the conversion."""
+    """Of the newest finished job, as it wrote them and nobody has judged them: raw FHIR resources without those that a check
+    found an error in, and SS-MIX2 messages, in the order of the conversion."""
 
     note: ChartNote
     finished_at: datetime
@@ -50,7 +50,8 @@ def job_status(session: Session, job_id: UUID) -> dict[str, Any]:
     counts = {str(kind): int(count) for kind, count in session.execute(kinds)}
     uncertain = select(func.count()).select_from(NoteStatement).join(Run, Run.id == NoteStatement.run_id)
     held = session.scalar(uncertain.where(Run.job_id == job_id, NoteStatement.record["held"].as_boolean()))
-    resources = session.scalar(select(func.count()).select_from(Resource).where(Resource.job_id == job_id))
+    made = (Resource.job_id == job_id, Resource.written_by.is_(None))
+    resources = session.scalar(select(func.count()).select_from(Resource).where(*made))
     model_ms = session.scalar(select(Run.duration_ms).where(Run.job_id == job_id).limit(1))
     took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
     return {
@@ -96,8 +97,9 @@ def note_result(session: Session, note_id: UUID) -> NoteResult:
         newest = session.scalars(jobs.order_by(Job.queued_at.desc()).limit(1)).one()
         raise Conflict(f"note {note_id} has no result yet: its job {newest.id} is {newest.state}")
     assert job.finished_at is not None
-    valid = select(Resource.content).where(Resource.job_id == job.id, Resource.valid)
-    messages = select(Ssmix2Message).where(Ssmix2Message.job_id == job.id).order_by(Ssmix2Message.ordinal)
+    valid = select(Resource.content).where(Resource.job_id == job.id, Resource.written_by.is_(None), Resource.valid)
+    own = (Ssmix2Message.job_id == job.id, Ssmix2Message.release_id.is_(None))
+    messages = select(Ssmix2Message).where(*own).order_by(Ssmix2Message.ordinal)
     return NoteResult(
         chart_note(note),
         job.finished_at,
@@ -119,9 +121,22 @@ def has_drafts(session: Session, *notes: ColumnElement[bool]) -> bool:
     return bool(session.scalar(select(drafts)))
 
 
+def unreleased(session: Session, *notes: ColumnElement[bool]) -> bool:
+    """Is there a note that fits all of `notes` (conditions on `Note`) whose current result nobody has released? Its SS-MIX2 files
+    then tell what the machine has read."""
+    current = (NoteReview.note_id == Note.id, NoteReview.superseded_at.is_(None))
+    released = exists().where(Release.run_id == NoteReview.run_id)
+    drafts = exists().where(
+        Resource.run_id == NoteReview.run_id, Resource.valid, Resource.state == ReleaseState.DRAFT
+    )
+    waiting = select(Note.id).join(NoteReview, and_(*current)).where(*notes, ~released, drafts)
+    return bool(session.scalar(select(waiting.exists())))
+
+
 def job_resources(session: Session, job_id: UUID) -> list[tuple[str, str]]:
     """Type and id of each resource that the job wrote, in order."""
-    query = select(Resource.type, Resource.id).where(Resource.job_id == job_id).order_by(Resource.ordinal)
+    made = (Resource.job_id == job_id, Resource.written_by.is_(None))
+    query = select(Resource.type, Resource.id).where(*made).order_by(Resource.ordinal)
     return [(type_, id_) for type_, id_ in session.execute(query)]
 
 

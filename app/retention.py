@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from app import audit
 from app.db import Database
 from app.errors import Conflict
+from app.review_items import is_decided
 from app.store import index
-from models import Batch, BatchItem, Decision, Job, Note, NoteReview, ReleaseState, Resource, Review
+from models import Batch, BatchItem, Job, Note, NoteReview, ReleaseState, Resource, Review
 from schemas.job import JobState
 from schemas.review import AuditAction, AuditOutcome
 
@@ -189,7 +190,7 @@ def _undecided() -> ColumnElement[bool]:
         NoteReview.superseded_at.is_(None),
         NoteReview.released_at.is_(None),
         Review.run_id == NoteReview.run_id,
-        ~exists().where(Decision.review_id == Review.id),
+        ~is_decided(),
         ~exists().where(resource),
     )
 

@@ -134,7 +134,7 @@ def _attempt(
     with heartbeat.of(claimed):
         try:
             conversion = convert(claimed.note, source=claimed.source)
-            _store(database, claimed, conversion, release=policy.release)
+            _store(database, claimed, conversion, policy)
             state: JobState | None = JobState.DONE
         except Conflict as conflict:
             log.warning("work refused: %s", conflict, extra=ids)
@@ -149,12 +149,13 @@ def _attempt(
     return state
 
 
-def _store(database: Database, claimed: Claim, conversion: Conversion, *, release: bool) -> None:
+def _store(database: Database, claimed: Claim, conversion: Conversion, policy: Policy) -> None:
     """Minutes of model time are not thrown away because the database restarts: tries for a quarter of a minute."""
     for pause in (1, 2, 4, 8, None):
         try:
             with database.session_scope() as session:
-                complete(session, claimed, conversion, release=release)
+                share = policy.second_reader_share
+                complete(session, claimed, conversion, release=policy.release, second_reader_share=share)
             return
         except OperationalError:
             # The connection, not the data. The fence makes a second try safe even if the first commit went through.

@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     release_without_review: bool = False
     """Resources without an error are released when they are stored. Off: every one stays a draft until a person accepts
     it. Resources with an error are never released."""
+    review_second_reader_share: float = Field(0.0, ge=0, le=1)
+    """Share of the results that a second person reviews too, without seeing what the first one says, before they can be
+    released; 0.1: one in ten, by chance. Others are chosen one by one."""
     coding_min_score: float = Field(0.85, ge=0, le=1)
     """A disease, test or infection whose name no table has is coded by the nearest name from this likeness on, if that
     name is alone; below it, it stays uncoded and its candidates go to review. Drugs and allergens are never coded so."""

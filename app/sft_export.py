@@ -23,10 +23,11 @@ from app.errors import InvalidInput, TooLong
 from app.generation import form
 from app.generation.reader import NoteReader
 from app.opt_outs import covers_note
+from app.review_items import is_decided
 from app.sft_pairs import Pair, pairs_of
 from app.terminology.importers import lexicon_from
 from app.terminology.matching import Lexicon
-from models import Decision, Job, Note, NoteReview, Review
+from models import Job, Note, NoteReview, Review
 from schemas.job import JobState
 from schemas.review import AuditAction
 
@@ -84,8 +85,7 @@ def candidates(session: Session, *, seed: int, since: datetime | None = None) ->
         .order_by(Note.source, Note.external_id, Note.received_at.desc(), Note.id)
         .subquery()
     )
-    decided = select(Decision.id).where(Decision.review_id == Review.id).exists()
-    waits = select(Review.id).where(Review.run_id == NoteReview.run_id, ~decided).exists()
+    waits = select(Review.id).where(Review.run_id == NoteReview.run_id, ~is_decided()).exists()
     rows = session.execute(
         select(
             Note.id, Note.source, Note.external_id, Note.patient_id, NoteReview.run_id, NoteReview.released_at,

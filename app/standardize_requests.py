@@ -98,7 +98,9 @@ def answer(session: Session, job_id: UUID) -> dict[str, Any]:
     job = jobs.get_job(session, job_id)
     assert job.finished_at is not None, "only a job that is done has a result"
     note = chart_note(session.get_one(Note, job.note_id))
-    written = select(Resource.type, Resource.id, Resource.version).where(Resource.job_id == job_id, Resource.valid)
+    written = select(Resource.type, Resource.id, Resource.version).where(
+        Resource.job_id == job_id, Resource.written_by.is_(None), Resource.valid
+    )
     keys = [(row.type, row.id, row.version) for row in session.execute(written.order_by(Resource.ordinal))]
     found = versions.find_all(session, keys)
     bundle = fhir.collection(note, [version.served() for version in found], job.finished_at)

@@ -27,6 +27,7 @@ from app.errors import InvalidInput, NotFound
 from app.fhir import clins, documents
 from app.fhir.clins import ClinsType
 from app.fhir.elements import identifier_of
+from app.fhir.origin import is_taken_back
 from app.note_rows import chart_note
 from models import ClinsBundle, Job, Note, Resource
 from models.resources import ReleaseState
@@ -334,7 +335,7 @@ class _Maker:
 
 
 def _usable(row: Resource, drafts: bool) -> bool:
-    return row.valid and (drafts or row.state == ReleaseState.FINAL)
+    return row.valid and (drafts or row.state == ReleaseState.FINAL) and not is_taken_back(row.content)
 
 
 def _timeless(node: Any) -> Any:

@@ -181,6 +181,7 @@ def queue_policy(settings: Settings) -> Policy:
         interval_seconds=settings.dispatch_interval_seconds,
         batch_seconds=settings.job_batch_seconds,
         release=settings.release_without_review,
+        second_reader_share=settings.review_second_reader_share,
     )
 
 

@@ -19,6 +19,14 @@ from models.notes import Note, NoteStatement, Run
 from models.push import Delivery, PushDestination, Subscription
 from models.replay import TerminologyVersion, Trial, TrialNote
 from models.resources import ClinsBundle, ReleaseState, Resource, Ssmix2Message
+from models.review_work import (
+    Release,
+    ReleasedRecord,
+    ReviewWork,
+    SecondComparison,
+    SecondDecision,
+    SecondReading,
+)
 from models.reviews import Decision, NoteReview, Review, TrainingOptOut
 from models.store import (
     SEARCH_VALUES,
@@ -60,11 +68,17 @@ __all__ = [
     "OidcLogin",
     "OneTimeLink",
     "PushDestination",
+    "Release",
     "ReleaseState",
+    "ReleasedRecord",
     "Resource",
     "Review",
+    "ReviewWork",
     "Run",
     "SearchEntry",
+    "SecondComparison",
+    "SecondDecision",
+    "SecondReading",
     "Ssmix2Message",
     "StandardizeRequest",
     "Subscription",

@@ -22,7 +22,8 @@ class Resource(Base):
     """One version of one FHIR resource; `content` is the raw JSON, decimals with the digits as written.
 
     `id` is the FHIR logical id, unique within `type`; versions count from 1 and are never changed. Written by the conversion
-    of a note (`note_id`, `job_id`, `run_id`), or by a client (`written_by`), whose versions are always final.
+    of a note (`note_id`, `job_id`, `run_id`), by its review (those and `written_by`), or by a client (`written_by` alone), whose
+    versions are always final.
     """
 
     __tablename__ = "resources"
@@ -42,7 +43,7 @@ class Resource(Base):
     method: Mapped[str] = mapped_column(server_default="POST")
     """How it came to be, as HTTP's methods say it: POST (what conversions write, too), PUT, DELETE."""
     written_by: Mapped[str | None]
-    """`Principal.id`; None: a conversion."""
+    """`Principal.id` of the client, or of who released or withdrew it in a review; None: a conversion."""
     state: Mapped[str] = mapped_column(server_default=ReleaseState.DRAFT)
     valid: Mapped[bool] = mapped_column(server_default=true())
     """False: a check found an error. Such a resource waits for a person and can never be released."""
@@ -125,3 +126,9 @@ class Ssmix2Message(Base):
     department: Mapped[str]
     """A department code, or `-`; part of the file's name."""
     payload: Mapped[str]
+    release_id: Mapped[UUID | None] = mapped_column(ForeignKey("releases.id", ondelete="CASCADE"))
+    """The release that it was made for; None: a conversion made it."""
+
+    __table_args__ = (
+        Index("ix_ssmix2_messages_release_id", "release_id", postgresql_where=text("release_id IS NOT NULL")),
+    )

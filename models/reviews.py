@@ -1,6 +1,6 @@
 """People's judgement of what a job read in a note, and whose notes are no training data.
 
-Nothing here is changed once it is written but the two marks of a `NoteReview` and the end of an opt-out: a judgement that is
+Nothing here is changed once it is written but the marks of a `NoteReview` and the end of an opt-out: a judgement that is
 changed is another `Decision`. The database refuses anything else (`APPEND_ONLY`).
 """
 
@@ -87,6 +87,7 @@ class Decision(Base):
 
     `statement`: what is true instead, or was missed (`schemas.statement.Statement`, spans in the stored note).
     `automatic`: a rule accepted it in the person's name; only a first decision can be so, and never on an `explicit` item.
+    `restores`: of an undo alone, the version that counts again; 0: none does.
     """
 
     __tablename__ = "decisions"
@@ -102,6 +103,11 @@ class Decision(Base):
     reason: Mapped[str | None]
     decided_by: Mapped[str]
     decided_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    restores: Mapped[int | None]
+    coding: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """The code that the person chose for the statement's name (`schemas.coding.Coding`, of a table that was loaded)."""
+    spent_ms: Mapped[int | None]
+    """For so long the person looked at the item, as the page tells."""
 
     __table_args__ = (
         ForeignKeyConstraint(["review_id", "explicit"], ["reviews.id", "reviews.explicit"], ondelete="CASCADE"),
@@ -111,6 +117,13 @@ class Decision(Base):
         CheckConstraint("(statement IS NOT NULL) = (verdict IN ('amend', 'add'))", name="statement"),
         CheckConstraint("NOT automatic OR (verdict = 'accept' AND version = 1 AND NOT explicit)", name="automatic"),
         CheckConstraint("decided_by <> '' AND reason <> ''", name="not_empty"),
+        CheckConstraint(
+            "(restores IS NOT NULL) = (verdict = 'undo') AND (restores IS NULL OR restores BETWEEN 0 AND version - 2)",
+            name="restores",
+        ),
+        CheckConstraint("coding IS NULL OR statement IS NOT NULL", name="coding"),
+        CheckConstraint("spent_ms BETWEEN 0 AND 3600000", name="spent_ms"),
+        Index(None, "decided_at", postgresql_using="brin"),
     )
 
 
@@ -165,12 +178,16 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {table} FOR EACH STATEMEN
 """
 
 event.listen(Base.metadata, "before_create", DDL(APPEND_ONLY.replace("%", "%%")))  # type: ignore[no-untyped-call]
-# Of a NoteReview two marks change; to delete it would delete the decisions.
-for _model, _changes in (
-    (NoteReview, "DELETE"),
-    (Review, "UPDATE OR DELETE"),
-    (Decision, "UPDATE OR DELETE"),
-    (AuditEvent, "UPDATE OR DELETE"),
-):
-    _triggers = DDL(_TRIGGERS.format(changes=_changes, table=_model.__tablename__))  # type: ignore[no-untyped-call]
-    event.listen(_model.__table__, "after_create", _triggers)
+
+
+def append_only(model: type[Base], *, marks: bool = False) -> None:
+    """No row of the table is changed or deleted, but with its note. `marks`: some of its columns are written later."""
+    changes = "DELETE" if marks else "UPDATE OR DELETE"
+    triggers = DDL(_TRIGGERS.format(changes=changes, table=model.__tablename__))  # type: ignore[no-untyped-call]
+    event.listen(model.__table__, "after_create", triggers)
+
+
+append_only(NoteReview, marks=True)  # to delete it would delete the decisions
+append_only(Review)
+append_only(Decision)
+append_only(AuditEvent)

@@ -12,7 +12,7 @@ from app.fhir.build import build_resources
 from app.fhir.bundle import collection, dumps, loads
 from app.fhir.codes import given
 from app.fhir.profiles import ImportReport, Profiles, import_profiles
-from app.fhir.source import Facility, ProvenanceSource
+from app.fhir.source import Facility, ProvenanceSource, verification
 from app.fhir.validate import assert_known_codes, check, held_back
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "held_back",
     "import_profiles",
     "loads",
+    "verification",
 ]

@@ -41,7 +41,8 @@ _DICOM_CODES = {
 }
 _CHANGES = {
     AuditAction.PURGE: "D", AuditAction.CONVERT: "C", AuditAction.RESTORE: "C", AuditAction.ADD: "C",
-    AuditAction.AMEND: "U", AuditAction.RELEASE: "U",
+    AuditAction.AMEND: "U", AuditAction.RELEASE: "U", AuditAction.UNDO: "U", AuditAction.WITHDRAW: "U",
+    AuditAction.ADJUDICATE: "U",
 }  # fmt: skip
 # https://hl7.org/fhir/R4/valueset-audit-event-outcome.html
 _OUTCOMES = {AuditOutcome.REFUSED: "4", AuditOutcome.FAILED: "8"}

@@ -25,6 +25,7 @@ RUN = f"{LOCAL}/StructureDefinition/run"
 NOTE_ID = f"{LOCAL}/NamingSystem/note"
 BUNDLE_ID = f"{LOCAL}/NamingSystem/bundle"
 PATIENT_ID = f"{LOCAL}/NamingSystem/patient"
+PRINCIPAL_ID = f"{LOCAL}/NamingSystem/principal"
 PRACTITIONER_ID = f"{LOCAL}/NamingSystem/practitioner"
 ENCOUNTER_ID = f"{LOCAL}/NamingSystem/encounter"
 
@@ -166,6 +167,14 @@ LABORATORY = _coding(_SIMPLE_CATEGORY, "laboratory", "Laboratory")
 NO_RESULT = _coding(f"{_HL7}data-absent-reason", "unknown", "Unknown")
 ASSEMBLER = _coding(f"{_HL7}provenance-participant-type", "assembler", "Assembler")
 CREATE = _coding(f"{_HL7}v3-DataOperation", "CREATE", "create")
+VERIFIER = _coding(f"{_HL7}provenance-participant-type", "verifier", "Verifier")
+UPDATE = _coding(f"{_HL7}v3-DataOperation", "UPDATE", "revise")
+NULLIFY = _coding(f"{_HL7}v3-DataOperation", "NULLIFY", "nullify")
+ENTERED_IN_ERROR = {
+    "Condition": _coding(f"{_HL7}condition-ver-status", "entered-in-error", "Entered in Error"),
+    "AllergyIntolerance": _coding(f"{_HL7}allergyintolerance-verification", "entered-in-error", "Entered in Error"),
+}
+"""Of the types whose being wrong is a verificationStatus; the others have a status."""
 
 # A planned drug is an intent without authorization (intent plan) and not yet actionable (status draft): with `active`
 # a reader that filters on status alone would count it among the drugs that the patient takes.
@@ -372,7 +381,8 @@ def _closed() -> frozenset[tuple[str, str]]:
     )  # fmt: skip
     single = (
         UNCODED_DISEASE, UNCODED_LAB, UNCODED_DRUG, UNCODED_USAGE, PRODUCT_AMOUNT, PROVIDER, ENCOUNTER_DIAGNOSIS,
-        PROBLEM_LIST_ITEM, LABORATORY, NO_RESULT, ASSEMBLER, CREATE,
+        PROBLEM_LIST_ITEM, LABORATORY, NO_RESULT, ASSEMBLER, CREATE, VERIFIER, UPDATE, NULLIFY,
+        *ENTERED_IN_ERROR.values(),
     )  # fmt: skip
     listed = [*status, *single, *(coding for table in tables for coding in table.values())]
     return frozenset({(c.system, c.code) for c in listed} | {(_ROLE_SYSTEM, role) for role in relatives.ROLES})

@@ -120,3 +120,21 @@ def provenance(resource_id: str, targets: Sequence[str], document: str, run: Pro
         "agent": [{"type": concept([codes.ASSEMBLER]), "who": {"reference": "#hyojun", "display": "Hyojun"}}],
         "entity": [{"role": "source", "what": {"reference": document}}],
     }
+
+
+def verification(
+    resource_id: str, targets: Sequence[str], document: str, by: str, recorded: str, run_id: str, *, withdrawn: bool = False
+) -> Json:
+    """Provenance of a release, or of its withdrawal: the person `by` (`schemas.access.Principal.id`) judged what is told."""
+    who = {"identifier": {"system": codes.PRINCIPAL_ID, "value": by}}
+    return {
+        "resourceType": "Provenance",
+        "id": resource_id,
+        "meta": meta(recorded),
+        "extension": [{"url": codes.RUN, "valueString": run_id}],
+        "target": [reference(target) for target in targets],
+        "recorded": recorded,
+        "activity": concept([codes.NULLIFY if withdrawn else codes.UPDATE]),
+        "agent": [{"type": concept([codes.VERIFIER]), "who": who}],
+        "entity": [{"role": "source", "what": {"reference": document}}],
+    }

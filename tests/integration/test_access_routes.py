@@ -21,15 +21,25 @@ from schemas.access import Principal, Right, Role
 TABLE = """
 oooooo GET /healthz, /readyz, /login, /setup, /login/oidc, /fhir/metadata
 oooooo GET /.well-known/smart-configuration, /fhir/.well-known/smart-configuration
+oooooo GET /static/{}
 oooooo POST /setup, /auth/token
 xxxxxx POST /login
 ...... GET /login/oidc/callback
 .ooooo GET /, /openapi.json
 .xxxxx GET /account
-.xxxxx POST /account/password, /logout
+.xxxxx POST /account/password, /logout, /language
 .xxoxx GET /metrics, /api/audit, /api/users, /api/clients
 .xxoxx POST /api/users, /api/users/{}/link, /api/clients
 .xxoxx PATCH /api/users/{}, /api/clients/{}
+.xxoxx GET /admin, /admin/users, /admin/clients, /admin/system, /admin/audit, /admin/audit/checks/{}
+.xxoxx GET /admin/terminology, /admin/terminology/imports/{}, /admin/terminology/compare, /admin/terminology/compare.csv
+.xxoxx POST /admin/users, /admin/users/{}/roles, /admin/users/{}/disabled, /admin/users/{}/link
+.xxoxx POST /admin/clients, /admin/clients/{}/keys, /admin/clients/{}/disabled, /admin/audit/checks
+.xxoxx POST /admin/terminology/imports, /admin/terminology/starter, /admin/terminology/use
+.oxxxx GET /batches, /batches/{}
+.oxxxx POST /batches, /batches/{}/pause, /batches/{}/resume, /batches/{}/cancel, /batches/{}/retry-failed
+.xoxxx GET /dashboard, /dashboard/names, /dashboard/{}.csv, /trace/notes/{}, /trace/{}/{}
+.xoxxx POST /dashboard/mappings
 .oxxxx POST /api/notes, /api/notes/{}/jobs
 .ooxxx GET /api/jobs/{}, /api/notes/{}, /api/notes/{}/bundle, /api/notes/{}/ssmix2, /api/patients/{}/ssmix2.zip
 .oxxxx GET /api/batches, /api/batches/{}, /api/batches/{}/errors, /api/batches/{}/output.ndjson
@@ -40,6 +50,12 @@ xxxxxx POST /login
 .oxoxx POST /api/push/deliveries/{}/replay, /api/push/destinations, /api/push/destinations/{}/pause
 .oxoxx POST /api/push/destinations/{}/replay, /api/push/destinations/{}/resume
 .oxoxx DELETE /api/push/destinations/{}
+.xoxxx GET /review, /review/{}, /review/{}/new, /review/{}/release, /review/{}/withdraw, /review/{}/differences
+.xoxxx GET /review/{}/items/{}, /review/{}/items/{}/edit
+.xoxxx POST /review/next, /review/codes, /review/{}/take, /review/{}/give-back, /review/{}/accept-visible, /review/{}/check
+.xoxxx POST /review/{}/add, /review/{}/release, /review/{}/withdraw, /review/{}/differences
+.xoxxx POST /review/{}/second, /review/{}/second/choose, /review/{}/second/finish
+.xoxxx POST /review/{}/items/{}/decide, /review/{}/items/{}/amend, /review/{}/items/{}/undo
 .oxxxx GET /v1/models, /v1/models/{}
 .oxxxx POST /v1/chat/completions, /v1/completions
 .oooox GET /fhir/CodeSystem, /fhir/CodeSystem/{}, /fhir/CodeSystem/$lookup, /fhir/ValueSet/$expand
@@ -139,5 +155,5 @@ def test_public_routes_are_these_alone() -> None:
     public = {path for path, rules in RULES.items() if Need.PUBLIC in rules.values()}
     assert public == {
         "/healthz", "/readyz", "/login", "/login/oidc", "/login/oidc/callback", "/setup", "/auth/token", "/fhir/metadata",
-        "/.well-known/smart-configuration", "/fhir/.well-known/smart-configuration",
+        "/.well-known/smart-configuration", "/fhir/.well-known/smart-configuration", "/static/{}",
     }  # fmt: skip

@@ -321,6 +321,7 @@ def test_every_route_that_can_show_patient_data_is_watched(fresh_database: Datab
 
 
 SILENT = {
+    "GET /static/{name}", "GET /admin/audit/checks/{check_id}", "GET /admin/terminology/imports/{import_id}",
     "GET /", "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json", "GET /login", "GET /setup", "GET /account",
     "GET /fhir/metadata", "GET /.well-known/smart-configuration", "GET /fhir/.well-known/smart-configuration",
     "GET /fhir/CodeSystem", "GET /fhir/CodeSystem/{release_id}", "GET /fhir/CodeSystem/$lookup",

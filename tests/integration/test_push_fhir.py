@@ -94,7 +94,8 @@ def test_released_resources_arrive_whole_and_once(
         (patient,) = found(base, secrets, "Patient")
         conditions = found(base, secrets, "Condition")
         documents = found(base, secrets, "DocumentReference")
-        assert len(conditions) == 2 and len(documents) == 2 and len(found(base, secrets, "Provenance")) == 2
+        # Of each note one of the conversion, and one of the person who released it.
+        assert len(conditions) == 2 and len(documents) == 2 and len(found(base, secrets, "Provenance")) == 4
         assert found(base, secrets, "AllergyIntolerance") == []
         assert {c["subject"]["reference"] for c in conditions} == {f"Patient/{patient['id']}"}
         evidence = {e["valueReference"]["reference"] for c in conditions for x in c["extension"] for e in x.get("extension", ())
@@ -169,7 +170,9 @@ def test_the_bundle_is_valid_and_finds_what_is_there(clean: Database, hospital: 
     bundle = got.json
     assert check(bundle, foreign=True) == []
     by_type = {entry["resource"]["resourceType"]: entry for entry in bundle["entry"]}
-    assert list(by_type) == ["Patient", "DocumentReference", "Condition", "AllergyIntolerance", "Provenance"]
+    assert list(by_type) == [
+        "Patient", "DocumentReference", "Condition", "AllergyIntolerance", "Observation", "Provenance",
+    ]  # fmt: skip
     patient = by_type["Patient"]
     own = {"system": "urn:ietf:rfc:3986", "value": patient["fullUrl"]}
     assert own in patient["resource"]["identifier"] and "id" not in patient["resource"]
@@ -184,8 +187,9 @@ def test_the_bundle_is_valid_and_finds_what_is_there(clean: Database, hospital: 
     assert condition["resource"]["subject"]["reference"] == patient["fullUrl"]
     provenance = by_type["Provenance"]
     assert provenance["request"]["url"] == f"Provenance/{provenance['resource']['id']}"
+    # Of who released it: what was held until a person accepted it is written then.
     assert {t["reference"] for t in provenance["resource"]["target"]} == {
-        condition["fullUrl"], by_type["AllergyIntolerance"]["fullUrl"]
+        condition["fullUrl"], by_type["AllergyIntolerance"]["fullUrl"], by_type["Observation"]["fullUrl"]
     }  # fmt: skip
 
     facility = Facility(name="病院", number="1312345678")

@@ -15,11 +15,12 @@ from uuid import UUID
 
 import pytest
 from reviewed_notes import ALLERGY, CONDITION, LAB, READ, TEXT, items_of, stored
+from reviewing import STANDARD
 from sample_conversion import SampleConversion, convert, make_note
 from sqlalchemy import func, select, text, update
 from typer.testing import CliRunner
 
-from app import jobs, reprocess, results, reviews, running
+from app import jobs, releases, reprocess, results, reviews, running
 from app.cli import app
 from app.db import Database
 from app.errors import Conflict, InvalidInput, NotFound
@@ -172,7 +173,7 @@ def test_what_was_released_or_converted_since_is_left_alone(fresh_database: Data
         review = reviews.get_review(session, released)
         for item in review.items:
             reviews.decide(session, item.id, Verdict.REJECT, by="r", version=0)
-        reviews.release(session, released, review.run_id, by="r")
+        releases.release(session, released, review.run_id, by="r", standard=STANDARD)
     trial = begin(database)
     work(database, another(READ))
     with database.session_scope() as session:

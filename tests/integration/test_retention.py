@@ -7,10 +7,11 @@ from uuid import UUID
 
 import pytest
 from reviewed_notes import convert_again, items_of, stored
+from reviewing import STANDARD
 from sample_conversion import make_note
 from sqlalchemy import text
 
-from app import jobs, retention, reviews
+from app import jobs, releases, retention, reviews
 from app.db import Database
 from app.errors import Conflict
 from app.retention import Old
@@ -35,7 +36,7 @@ def decide(database: Database, note_id: UUID, *, release: bool, verdict: Verdict
     if release:
         with database.session_scope() as session:
             run_id = reviews.get_review(session, note_id).run_id
-            reviews.release(session, note_id, run_id, by="dr-1")
+            releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD)
 
 
 def counted(database: Database, old: Old = YEAR) -> retention.Found:

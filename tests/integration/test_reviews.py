@@ -6,11 +6,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from reviewed_notes import ALLERGY, CONDITION, LAB, TEXT, convert_again, items_of, span, stored
+from reviewing import STANDARD
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from app import opt_outs, reviews
+from app import opt_outs, releases, reviews
 from app.db import Database
 from app.errors import Conflict, InvalidInput, NotFound
 from app.opt_outs import Subject
@@ -103,7 +104,7 @@ def test_accept_reject_amend_and_add_make_what_the_note_says(database: Database)
         assert reviews.get_review(session, note_id).statements == [CONDITION, ALLERGY]
         with pytest.raises(InvalidInput, match="no reading"):
             reviews.decide(session, added.id, ACCEPT, by="dr-1", version=2)
-        reviews.release(session, note_id, run_id, by="dr-1")
+        releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD)
 
 
 def test_an_outdated_version_is_refused(database: Database) -> None:
@@ -207,15 +208,15 @@ def test_a_note_is_released_when_all_is_decided_and_what_was_accepted_is_final(d
         run_id = reviews.get_review(session, note_id).run_id
         reviews.decide(session, condition.id, REJECT, by="dr-1", version=0)
         with pytest.raises(Conflict, match="2 statements are undecided, 1 of them on drug allergies"):
-            reviews.release(session, note_id, run_id, by="dr-1")
+            releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD)
         accept_all(session, note_id)
-        released = reviews.release(session, note_id, run_id, by="dr-9")
+        released = releases.release(session, note_id, run_id, by="dr-9", standard=STANDARD)
         assert released.released_at is not None and released.released_by == "dr-9"
     with database.session_scope() as session:
         states = dict(session.execute(select(Resource.type, Resource.state).where(Resource.note_id == note_id)).all())
         assert states["AllergyIntolerance"] == "final" and states["Condition"] == "draft"
         with pytest.raises(Conflict, match="it is released"):
-            reviews.release(session, note_id, run_id, by="dr-1")
+            releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD)
         with pytest.raises(Conflict, match="it is released"):
             reviews.decide(session, lab.id, REJECT, by="dr-1", version=1)
         with pytest.raises(Conflict, match="it is released"):
@@ -225,7 +226,7 @@ def test_a_note_is_released_when_all_is_decided_and_what_was_accepted_is_final(d
 def test_an_accepted_resource_with_an_error_stays_a_draft(database: Database) -> None:
     note_id = stored(database, faulty=("Condition",))
     with database.session_scope() as session:
-        reviews.release(session, note_id, accept_all(session, note_id), by="dr-1")
+        releases.release(session, note_id, accept_all(session, note_id), by="dr-1", standard=STANDARD)
     with database.session_scope() as session:
         states = dict(session.execute(select(Resource.type, Resource.state).where(Resource.note_id == note_id)).all())
     assert states["Condition"] == "draft" and states["AllergyIntolerance"] == "final"
@@ -235,7 +236,7 @@ def test_a_note_that_says_nothing_can_be_released(database: Database) -> None:
     note_id = stored(database, statements=[])
     with database.session_scope() as session:
         run_id = reviews.get_review(session, note_id).run_id
-        assert reviews.release(session, note_id, run_id, by="dr-1").statements == []
+        assert releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD).statements == []
 
 
 # --- once more ------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_another_conversion_supersedes_the_review_and_carries_nothing_over(datab
         with pytest.raises(Conflict, match="converted again"):
             reviews.add(session, note_id, run_id, MISSED, by="dr-1")
         with pytest.raises(Conflict, match="converted again"):
-            reviews.release(session, note_id, run_id, by="dr-1")
+            releases.release(session, note_id, run_id, by="dr-1", standard=STANDARD)
         events = reviews.history(session, note_id)
     assert [event.action for event in events] == [AuditAction.ACCEPT] * 3 + [AuditAction.SUPERSEDE]
     assert events[-1].by == "hyojun"
@@ -269,7 +270,7 @@ def test_history_tells_who_did_what_in_order(database: Database) -> None:
     with database.session_scope() as session:
         reviews.amend(session, condition.id, corrected, by="dr-1", version=0, reason="疑いと書かれている")
         reviews.decide(session, condition.id, REJECT, by="dr-2", version=1)
-        reviews.release(session, note_id, accept_all(session, note_id, "dr-3"), by="dr-3")
+        releases.release(session, note_id, accept_all(session, note_id, "dr-3"), by="dr-3", standard=STANDARD)
     with database.session_scope() as session:
         events = reviews.history(session, note_id)
         stored_events = session.scalars(

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import pytest
 from reviewed_notes import CONDITION, TEXT, convert_again, span, stored
+from reviewing import STANDARD
 from sample_conversion import make_note
 from sqlalchemy import func, select
 
-from app import opt_outs, reviews
+from app import opt_outs, releases, reviews
 from app.db import Database
 from app.errors import InvalidInput
 from app.generation import form
@@ -54,7 +55,7 @@ def review(database: Database, note_id: UUID, *, release: bool = True) -> None:
         reviews.decide(session, lab.id, Verdict.REJECT, by="dr-1", version=0)
         reviews.add(session, note_id, current.run_id, MISSED, by="dr-1")
         if release:
-            reviews.release(session, note_id, current.run_id, by="dr-1")
+            releases.release(session, note_id, current.run_id, by="dr-1", standard=STANDARD)
 
 
 def released(database: Database, note: ChartNote) -> UUID:

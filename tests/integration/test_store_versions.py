@@ -11,11 +11,12 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from reviewed_notes import CONDITION, READ, convert_again, items_of, stored
+from reviewing import STANDARD
 from sign_in import principal
 from sqlalchemy import delete, func, select, text
 from typer.testing import CliRunner
 
-from app import fhir, reviews
+from app import fhir, releases, reviews
 from app.cli import app
 from app.db import MIGRATIONS, Database, migrate
 from app.errors import Conflict, Gone, InvalidInput, NotFound, Stale
@@ -187,7 +188,7 @@ def decide_all(database: Database, note_id: UUID, rejected: object = None) -> No
 
 def release(database: Database, note_id: UUID) -> None:
     with database.session_scope() as session:
-        reviews.release(session, note_id, reviews.get_review(session, note_id).run_id, by="dr")
+        releases.release(session, note_id, reviews.get_review(session, note_id).run_id, by="dr", standard=STANDARD)
 
 
 def test_drafts_are_shown_to_those_alone_who_may_see_them(fresh_database: Database) -> None:
