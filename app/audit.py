@@ -7,7 +7,7 @@ elsewhere (`hyojun audit head`). Writers wait for each other from the end of the
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +33,8 @@ AUDIT_LOCK = 4_841_010
 START = "0" * 64
 """What the first row of the chain holds in place of a hash."""
 
+_CHUNK = 1_000
+"""Rows that are read from the database at a time."""
 _PENDING = "audit"
 _COLUMNS = tuple(c.name for c in AuditEvent.__table__.columns if c.name != "hash")
 
@@ -201,7 +203,7 @@ def _plain(value: Any, *, whole: bool = False) -> Any:
 def _rows(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[Mapping[str, Any]]:
     """In the order of the chain, read as a stream."""
     query = select(AuditEvent.__table__).where(*conditions).order_by(AuditEvent.id)
-    with connection.execute(query, execution_options={"yield_per": 1_000}) as found:
+    with connection.execute(query, execution_options={"yield_per": _CHUNK}) as found:
         for row in found.mappings():
             yield {str(name): value for name, value in row.items()}
 
@@ -252,17 +254,25 @@ def head(session: Session) -> Head | None:
     return None if row is None else Head(row.id, str(row.hash))
 
 
-def verify(session: Session, *, since: datetime | None = None, noted: Head | None = None) -> Verified:
+def verify(
+    session: Session,
+    *,
+    since: datetime | None = None,
+    noted: Head | None = None,
+    checked: Callable[[int], None] = lambda rows: None,
+) -> Verified:
     """Reads the chain, from its beginning or from the first row at or after `since`, with flat memory. `noted`: a head from
     earlier, which must still be in it: without one, rows that were deleted at the end are not missed, and somebody who
-    may write to the database could write the whole chain anew."""
+    may write to the database could write the whole chain anew. `checked`: told now and then how many rows are read."""
     connection = session.connection()
     chained: ColumnElement[bool] = AuditEvent.hash.is_not(None)
     if since is not None:
         first = select(func.min(AuditEvent.id)).where(AuditEvent.recorded_at >= since, chained)
         chained = AuditEvent.id >= first.scalar_subquery()
-    checked, former, last = 0, 0, None
+    count, former, last = 0, 0, None
     for row in _rows(connection, chained):
+        if count % _CHUNK == 0:
+            checked(count)
         reason = ""
         if last is not None:
             reason = "" if row["previous"] == last.hash else f"a row between {last.id} and it is missing, or was put in"
@@ -271,13 +281,13 @@ def verify(session: Session, *, since: datetime | None = None, noted: Head | Non
         if row["hash"] is None or (not reason and _hash(row) != row["hash"]):
             reason = reason or "it was changed, or put in"
         if reason:
-            return Verified(checked, former, last, row["id"], reason)
-        checked, last = checked + 1, Head(row["id"], row["hash"])
+            return Verified(count, former, last, row["id"], reason)
+        count, last = count + 1, Head(row["id"], row["hash"])
     if last is None and since is None:
         return Verified(0, 0, None, 0, "the chain has no beginning")
     if noted is not None and session.scalar(select(AuditEvent.hash).where(AuditEvent.id == noted.id)) != noted.hash:
-        return Verified(checked, former, last, noted.id, "the noted head is gone: rows were deleted, or all written anew")
-    return Verified(checked, former, last)
+        return Verified(count, former, last, noted.id, "the noted head is gone: rows were deleted, or all written anew")
+    return Verified(count, former, last)
 
 
 def _beginning(connection: Connection, row: Mapping[str, Any]) -> tuple[int, str]:

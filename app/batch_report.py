@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import batch_runs
+from app import batch_runs, charts
 from app.db import Database, json_dumps
 from models import BatchItem, BatchMinute, JobIssue
 from schemas.batch import JAPAN
@@ -31,9 +31,9 @@ POINTS = 120
 
 def ledger_csv(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Lines of RFC 4180, the header first. An empty cell: not known, or not yet."""
-    yield _line(COLUMNS)
+    yield csv_line(COLUMNS)
     for row in rows:
-        yield _line([_cell(row[name]) for name in COLUMNS])
+        yield csv_line([row[name] for name in COLUMNS])
 
 
 def ledger_ndjson(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -49,9 +49,10 @@ def _cell(value: Any) -> str:
     return f"'{written}" if written[:1] in ("=", "+", "-", "@", "\t", "\r") else written
 
 
-def _line(cells: Sequence[str]) -> str:
+def csv_line(cells: Sequence[Any]) -> str:
+    """A line of RFC 4180. None is an empty cell; no cell is one that a spreadsheet would compute."""
     out = io.StringIO()
-    csv.writer(out).writerow(cells)
+    csv.writer(out).writerow(map(_cell, cells))
     return out.getvalue()
 
 
@@ -68,10 +69,11 @@ def report_html(database: Database, batch_id: UUID) -> str:
         f"<h1>Batch {_text(status['name'])}</h1>",
         f"<p>{_text(status['state'])}: {_text(status['next'])}</p>",
         _facts(status),
-        "<h2>Notes by outcome</h2>", _bars(outcomes),
-        "<h2>Notes as they came</h2>", _bars(intake),
-        "<h2>Converted over time</h2>", _curve(minutes),
-        "<h2>Seconds a note</h2>", _bars(histogram),
+        "<h2>Notes by outcome</h2>", charts.bars(outcomes),
+        "<h2>Notes as they came</h2>", charts.bars(intake),
+        "<h2>Converted over time</h2>",
+        charts.curve(minutes, "notes converted", " (Japan)") if minutes else "<p>none</p>",
+        "<h2>Seconds a note</h2>", charts.bars(histogram),
         "<h2>What came out</h2>", _table(("", "sum", "a note"), [
             (name, f"{total:,}", f"{total / max(status['done'], 1):.2f}") for name, total in sums
         ]),
@@ -139,7 +141,7 @@ def _errors(session: Session, batch_id: UUID) -> list[tuple[str, str]]:
     return [(reason or "", f"{count:,}") for reason, count in session.execute(query)]
 
 
-# --- HTML and SVG -----------------------------------------------------------------------------------------------------
+# --- HTML -------------------------------------------------------------------------------------------------------------
 
 
 def _text(value: Any) -> str:
@@ -169,37 +171,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
     lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<table><tr>{cells('th', head)}</tr>{lines}</table>" if any(head) else f"<table>{lines}</table>"
-
-
-def _bars(counts: Sequence[tuple[str, int]]) -> str:
-    most = max((count for _, count in counts), default=0) or 1
-    height = 24 * len(counts)
-    parts = []
-    for number, (name, count) in enumerate(counts):
-        y = 24 * number
-        width = round(440 * count / most, 1)
-        parts.append(
-            f'<text x="150" y="{y + 16}" text-anchor="end">{_text(name)}</text>'
-            f'<rect x="160" y="{y + 3}" width="{width}" height="17" fill="#1f5f99"/>'
-            f'<text x="{166 + width}" y="{y + 16}">{count:,}</text>'
-        )
-    label = _text(", ".join(f"{name} {count}" for name, count in counts))
-    return (
-        f'<svg role="img" aria-label="{label}" width="700" height="{height}" viewBox="0 0 700 {height}" font-size="13">'
-        + "".join(parts) + "</svg>"
-    )  # fmt: skip
-
-
-def _curve(points: Sequence[tuple[str, int]]) -> str:
-    if not points:
-        return "<p>none</p>"
-    most, last = points[-1][1] or 1, max(len(points) - 1, 1)
-    places = [(60 + 600 * n / last, 180 - 160 * count / most) for n, (_, count) in enumerate(points)]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in [(60.0, 180.0), *places])
-    return (
-        f'<svg role="img" aria-label="{most} notes converted from {points[0][0]} to {points[-1][0]}" width="700" height="210"'
-        f' viewBox="0 0 700 210" font-size="13"><path d="M60 15V180H670" fill="none" stroke="#8996a3"/>'
-        f'<polyline points="{line}" fill="none" stroke="#1f5f99" stroke-width="2"/>'
-        f'<text x="55" y="24" text-anchor="end">{most:,}</text><text x="55" y="184" text-anchor="end">0</text>'
-        f'<text x="60" y="200">{points[0][0]}</text><text x="670" y="200" text-anchor="end">{points[-1][0]} (Japan)</text></svg>'
-    )

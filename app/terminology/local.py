@@ -9,6 +9,7 @@ facility's drug codes is that of the examples of JP_MedicationRequest_eCS.
 """
 
 import csv
+import hashlib
 import io
 import re
 import unicodedata
@@ -20,7 +21,7 @@ from sqlalchemy import ColumnElement, Select, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidInput, TooLong
-from app.terminology import browse
+from app.terminology import browse, spelling
 from app.terminology.entries import LocalEntry
 from models import LocalCode
 from schemas import systems
@@ -40,6 +41,8 @@ _KINDS = {
     "傷病名": Kind.CONDITION, "アレルギー": Kind.ALLERGY, "感染症": Kind.INFECTION, "検査": Kind.LAB, "処方": Kind.PRESCRIPTION,
     **{kind.value: kind for kind in Kind},
 }  # fmt: skip
+FACILITY_DRUGS = "http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/"
+"""Beginning of the systems of facilities' drug codes."""
 _LAB_KINDS = (Kind.LAB, Kind.INFECTION)
 _LABS = (systems.CORE_LAB, systems.CORE_LAB_11, systems.INFECTION_LAB, systems.INFECTION_LAB_11, systems.JLAC10)
 TARGET_SYSTEMS: dict[Kind, tuple[str, ...]] = {
@@ -101,7 +104,7 @@ def local_system(kind: Kind, institution_number: str | None = None) -> str:
     if kind in _LAB_KINDS:
         return systems.LOCAL_LAB
     if kind is Kind.PRESCRIPTION and institution_number:
-        return f"http://jpfhir.jp/fhir/eCS/CodeSystem/DrugCode/1{institution_number}"
+        return f"{FACILITY_DRUGS}1{institution_number}"
     return f"urn:hyojun:local:{kind}"
 
 
@@ -265,6 +268,16 @@ def set_local(session: Session, kind: Kind, code: str, display: str, target: Cod
         _retire(session, [old], by)
     _insert(session, [entry], by)
     return next(row for row in _current_rows(session, kind) if row.code == entry.code)
+
+
+def map_name(session: Session, kind: Kind, name: str, target: Coding, by: str) -> LocalCode:
+    """`name`, as notes write it, means `target`: in the row that has the name already, else in a new one, whose code is made
+    of the name. Raises: as `set_local`."""
+    wanted = spelling.key(name)
+    known = next((entry for entry in current(session, kind) if spelling.key(entry.display) == wanted), None)
+    made = "NAME-" + hashlib.sha256(f"{kind}\0{wanted}".encode()).hexdigest()[:16]
+    code, display = (known.code, known.display) if known else (made, name)
+    return set_local(session, kind, code, display, target, by)
 
 
 def current(session: Session, kind: Kind | None = None) -> list[LocalEntry]:

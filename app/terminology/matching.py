@@ -77,11 +77,18 @@ class Lexicon:
         )
         self._usages = {entry.fact("key"): entry for entry in reversed(self._by_kind.get(Part.USAGE, []))}
         self._local = _by_name(local)
+        self._meant: LocalEntry | None = None
 
     def with_local(self, version: str, local: Iterable[LocalEntry]) -> "Lexicon":
         """The same tables beside another mapping table; both lexicons share what was built, in milliseconds."""
         changed = copy.copy(self)
         changed.version, changed._local = version, _by_name(local)
+        return changed
+
+    def meaning(self, row: LocalEntry) -> "Lexicon":
+        """The same tables where every name of the row's kind is the row's: for one statement whose code a person chose."""
+        changed = copy.copy(self)
+        changed._meant = row
         return changed
 
     # --- names ---------------------------------------------------------------------------------------------------------
@@ -105,6 +112,8 @@ class Lexicon:
 
     def local(self, kind: Kind, name: str) -> LocalEntry | None:
         """The hospital's own row whose name, or else code, is `name`."""
+        if self._meant is not None and self._meant.kind is kind:
+            return self._meant
         return self._local.get((kind, key(name)))
 
     def group(self, entry: Entry) -> list[Entry]:

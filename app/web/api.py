@@ -9,8 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import ColumnElement
-from sqlalchemy.orm import Session
 
 from app import fhir, jobs, patients, results, ssmix2
 from app.db import Database
@@ -96,7 +94,7 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
         """
         with database.session_scope() as session:
             result = results.note_result(session, note_id)
-            marked = drafts_shown(session, who, Note.id == note_id)
+            marked = drafts_shown(who, results.has_drafts(session, Note.id == note_id))
         bundle = fhir.collection(result.note, result.resources, timestamp=result.finished_at)
         return fhir_response(bundle, 200, marked)
 
@@ -107,7 +105,8 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
         with database.session_scope() as session:
             messages = patients.note_messages(session, note_id, facility)
             note = session.get_one(Note, note_id)
-            marked = drafts_shown(session, who, Note.source == note.source, Note.patient_id == note.patient_id)
+            of_patient = (Note.source == note.source, Note.patient_id == note.patient_id)
+            marked = drafts_shown(who, results.unreleased(session, *of_patient))
         return _zip(f"{note_id}-ssmix2.zip", messages, marked)
 
     @router.get("/patients/{patient_id}/ssmix2.zip", responses=_gives(ZIP))
@@ -118,16 +117,15 @@ def api_router(database: Database, facility: ssmix2.Facility) -> APIRouter:
         with database.session_scope() as session:
             chosen = patients.source_of(session, patient_id, source)
             files = patients.patient_files(session, chosen, patient_id, facility)
-            marked = drafts_shown(session, who, Note.source == chosen, Note.patient_id == patient_id)
+            of_patient = (Note.source == chosen, Note.patient_id == patient_id)
+            marked = drafts_shown(who, results.unreleased(session, *of_patient))
         return _zip(f"{patient_id}-ssmix2.zip", files.messages, marked)
 
     return router
 
 
-def drafts_shown(session: Session, who: Principal, *notes: ColumnElement[bool]) -> dict[str, str]:
-    """The header that tells of drafts in what was made of `notes`. Raises: Forbidden where there are some, and `who` may see
-    released content alone."""
-    drafts = results.has_drafts(session, *notes)
+def drafts_shown(who: Principal, drafts: bool) -> dict[str, str]:
+    """The header that tells of `drafts`. Raises: Forbidden where there are some, and `who` may see released content alone."""
     if drafts and not who.drafts:
         raise Forbidden("this holds what no person has released; it is for those who may see drafts (drafts.read)")
     return {DRAFTS: str(drafts).lower()}

@@ -31,21 +31,21 @@ log = logging.getLogger(__name__)
 
 _OPEN = re.compile(
     r"/|/healthz|/readyz|/metrics|/openapi\.json|/static/.*|/favicon\.ico|(/fhir)?/\.well-known/.*|/fhir/metadata"
-    r"|/fhir/(CodeSystem|ValueSet|ConceptMap)(/.*)?"
+    r"|/fhir/(CodeSystem|ValueSet|ConceptMap)(/.*)?|/admin/(terminology/imports|audit/checks)/\{[a-z_]+\}"
 )
 """Routes without patient data: pages of ours, what this server can do, tables of codes."""
 _ACTIONS: tuple[tuple[str, str, AuditAction], ...] = (
     ("POST", r"/auth/token", AuditAction.TOKEN),
     ("GET|POST", r"/login|/login/oidc/callback", AuditAction.LOGIN),
     ("GET|POST", r"/logout", AuditAction.LOGOUT),
-    ("POST|PUT|PATCH|DELETE", r"(/setup|/account|/api/users|/api/clients|/api/push|/api/subscriptions)(/.*)?",
+    ("POST|PUT|PATCH|DELETE", r"(/setup|/account|/admin|/api/users|/api/clients|/api/push|/api/subscriptions)(/.*)?",
      AuditAction.ADMIN),
     ("GET|POST", r".*(\$export|\$export/\{[a-z_]+\}/\{name\}|\$clins-bundle|\$document)", AuditAction.EXPORT),
-    ("GET", r".*(/output\.ndjson|/ssmix2(\.zip)?|/report\.(html|csv))", AuditAction.EXPORT),
+    ("GET", r".*(/output\.ndjson|/ssmix2(\.zip)?|/report\.(html|csv)|/dashboard/\{name\}\.csv)", AuditAction.EXPORT),
     ("GET|POST", r".*\$everything", AuditAction.SEARCH),
     ("POST", r".*\$[a-z-]+|/fhir/?|/v1/.*|.*/(pause|resume|cancel|retry-failed|replay)", AuditAction.EXECUTE),
     ("GET", r"/fhir/?|/fhir/\{resource_type\}|/fhir/[A-Z][A-Za-z]+", AuditAction.SEARCH),
-    ("GET|POST", r".*/_search|/api/audit", AuditAction.SEARCH),
+    ("GET|POST", r".*/_search|/api/audit|/admin/audit", AuditAction.SEARCH),
     ("POST", r".*", AuditAction.CREATE),
     ("PUT|PATCH", r".*", AuditAction.UPDATE),
     ("DELETE", r".*", AuditAction.DELETE),

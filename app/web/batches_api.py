@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from app import batch_output, batch_report, batch_runs
+from app import batch_output, batch_report, batch_runs, results
 from app.batch_input import Order, receive
 from app.db import Database
 from app.errors import InvalidInput, TooLong, TooMany
@@ -182,7 +182,8 @@ def batches_router(database: Database, facility: Facility, *, max_bytes: int) ->
         drafts, while there are some."""
         source, everyone = batch_output.patients_of(database, batch_id)
         with database.session_scope() as session:
-            shown = drafts_shown(session, who, Note.source == source, Note.patient_id.in_(everyone))
+            of_patients = (Note.source == source, Note.patient_id.in_(everyone))
+            shown = drafts_shown(who, results.unreleased(session, *of_patients))
         parts = batch_output.storage_zip(database, batch_id, facility)
         headers = {"Content-Disposition": f'attachment; filename="{batch_id}-ssmix2.zip"'} | shown
         return StreamingResponse(parts, media_type=ZIP, headers=headers)

@@ -13,11 +13,13 @@ from app.db import MIGRATIONS, Database
 from app.errors import HyojunError, Unavailable
 from app.heartbeat import live_workers
 from app.sign_in import Lifetimes, csrf_token, person_of_session
-from app.web.access import session_secret
+from app.web.access import current_principal, session_secret
 from app.web.description import with_errors
 from app.web.layout import fill, page
 from app.web.login_pages import TITLE, role_names
+from app.web.rendered import NAVIGATION
 from app.web.wire import json_response
+from app.web.words import LANGUAGES, said
 
 Check = Callable[[], None]
 """Raises a `HyojunError` when the thing that it looks at cannot be used."""
@@ -36,7 +38,12 @@ def pages_router(database: Database, version: str, checks: Mapping[str, Check], 
             if secret is not None and "authorization" not in request.headers:
                 person = person_of_session(session, secret, lifetimes)
                 values = {"name": person.name, "roles": role_names(person.roles), "csrf_token": csrf_token(secret)}
-                who = fill("who.html", values)
+                links = " · ".join(
+                    f'<a href="{path}">{said(LANGUAGES[0], word)}</a>'
+                    for path, word, right in NAVIGATION
+                    if current_principal(request).has(right)
+                )
+                who = fill("who.html", values, {"links": links})
         return page(TITLE, fill("home.html", progress.model_dump() | {"version": version}, {"who": who}))
 
     @router.get("/openapi.json")

@@ -28,6 +28,11 @@ _READ = (Right.NOTES_READ,)
 _WRITE = (Right.NOTES_WRITE,)
 _BATCHES = (Right.BATCHES,)
 _PUSH = (Right.PUSH,)
+_USERS = (Right.USERS,)
+_CLIENTS = (Right.CLIENTS,)
+_TABLES = (Right.TERMINOLOGY_WRITE,)
+_AUDIT = (Right.AUDIT,)
+_REVIEW = (Right.REVIEW,)
 _FHIR: Mapping[str, Rule] = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), Need.FHIR)
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -44,6 +49,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/logout": {"POST": Need.PERSON},
     "/account": {"GET": Need.PERSON},
     "/account/password": {"POST": Need.PERSON},
+    "/static/{}": {"GET": Need.PUBLIC},
+    "/language": {"POST": Need.PERSON},
     # Machines at the door.
     "/auth/token": {"POST": Need.PUBLIC},
     "/.well-known/smart-configuration": {"GET": Need.PUBLIC},
@@ -56,6 +63,38 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/api/clients": {"GET": (Right.CLIENTS,), "POST": (Right.CLIENTS,)},
     "/api/clients/{}": {"PATCH": (Right.CLIENTS,)},
     "/api/audit": {"GET": (Right.AUDIT,)},
+    # Administration, in a browser.
+    "/admin": {"GET": (*_USERS, *_CLIENTS, *_TABLES, *_AUDIT)},
+    "/admin/users": {"GET": _USERS, "POST": _USERS},
+    "/admin/users/{}/roles": {"POST": _USERS},
+    "/admin/users/{}/disabled": {"POST": _USERS},
+    "/admin/users/{}/link": {"POST": _USERS},
+    "/admin/clients": {"GET": _CLIENTS, "POST": _CLIENTS},
+    "/admin/clients/{}/keys": {"POST": _CLIENTS},
+    "/admin/clients/{}/disabled": {"POST": _CLIENTS},
+    "/admin/terminology": {"GET": _TABLES},
+    "/admin/terminology/imports": {"POST": _TABLES},
+    "/admin/terminology/imports/{}": {"GET": _TABLES},
+    "/admin/terminology/starter": {"POST": _TABLES},
+    "/admin/terminology/use": {"POST": _TABLES},
+    "/admin/terminology/compare": {"GET": _TABLES},
+    "/admin/terminology/compare.csv": {"GET": _TABLES},
+    "/admin/system": {"GET": (*_USERS, *_CLIENTS)},
+    "/admin/audit": {"GET": _AUDIT},
+    "/admin/audit/checks": {"POST": _AUDIT},
+    "/admin/audit/checks/{}": {"GET": _AUDIT},
+    "/dashboard": {"GET": _REVIEW},
+    "/dashboard/names": {"GET": _REVIEW},
+    "/dashboard/mappings": {"POST": _REVIEW},
+    "/dashboard/{}.csv": {"GET": _REVIEW},
+    "/trace/notes/{}": {"GET": _REVIEW},
+    "/trace/{}/{}": {"GET": _REVIEW},
+    "/batches": {"GET": _BATCHES, "POST": _BATCHES},
+    "/batches/{}": {"GET": _BATCHES},
+    "/batches/{}/pause": {"POST": _BATCHES},
+    "/batches/{}/resume": {"POST": _BATCHES},
+    "/batches/{}/cancel": {"POST": _BATCHES},
+    "/batches/{}/retry-failed": {"POST": _BATCHES},
     # Notes. Whoever sent one may see how far it is; that shows nothing of what it says.
     "/api/notes": {"POST": _WRITE},
     "/api/notes/{}": {"GET": _READ},
@@ -100,6 +139,28 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/fhir/Group/{}/$export": {"GET": Need.FHIR, "POST": Need.FHIR},
     "/fhir/$export/{}": {"GET": Need.FHIR, "DELETE": Need.FHIR},
     "/fhir/$export/{}/{}": {"GET": Need.FHIR},
+    # People who judge what was read.
+    "/review": {"GET": _REVIEW},
+    "/review/next": {"POST": _REVIEW},
+    "/review/codes": {"POST": _REVIEW},
+    "/review/{}": {"GET": _REVIEW},
+    "/review/{}/take": {"POST": _REVIEW},
+    "/review/{}/give-back": {"POST": _REVIEW},
+    "/review/{}/accept-visible": {"POST": _REVIEW},
+    "/review/{}/check": {"POST": _REVIEW},
+    "/review/{}/new": {"GET": _REVIEW},
+    "/review/{}/add": {"POST": _REVIEW},
+    "/review/{}/release": {"GET": _REVIEW, "POST": _REVIEW},
+    "/review/{}/withdraw": {"GET": _REVIEW, "POST": _REVIEW},
+    "/review/{}/second": {"POST": _REVIEW},
+    "/review/{}/second/choose": {"POST": _REVIEW},
+    "/review/{}/second/finish": {"POST": _REVIEW},
+    "/review/{}/differences": {"GET": _REVIEW, "POST": _REVIEW},
+    "/review/{}/items/{}": {"GET": _REVIEW},
+    "/review/{}/items/{}/edit": {"GET": _REVIEW},
+    "/review/{}/items/{}/decide": {"POST": _REVIEW},
+    "/review/{}/items/{}/amend": {"POST": _REVIEW},
+    "/review/{}/items/{}/undo": {"POST": _REVIEW},
     # Many notes, and what goes out by itself.
     "/api/batches": {"GET": _BATCHES, "POST": _BATCHES},
     "/api/batches/{}": {"GET": _BATCHES},
