@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
+from app.corrections import Standard
 from app.db import Database
 from app.errors import InvalidInput, Unavailable
 from app.metrics import DatabaseFigures, Requests
@@ -18,14 +19,19 @@ from app.ssmix2 import Facility
 from app.web import audited, outcome
 from app.web.access import Door, authorize
 from app.web.accounts_api import accounts_router
+from app.web.admin_pages import admin_router
 from app.web.api import api_router
 from app.web.audit_api import audit_router
+from app.web.audit_pages import audit_pages_router
 from app.web.auth_api import auth_router
+from app.web.background import Background
+from app.web.batch_pages import batch_pages_router
 from app.web.batches_api import batches_router
 from app.web.bulk_api import bulk_router
 from app.web.capabilities import capabilities_router
 from app.web.clins_api import clins_router
 from app.web.completions_relay import relay_router
+from app.web.dashboard_pages import dashboard_router
 from app.web.document_intake import intake_router
 from app.web.edge import Edge, GuardedApp, networks
 from app.web.fhir_rest import fhir_router
@@ -34,10 +40,16 @@ from app.web.login_pages import LoginPages
 from app.web.metrics_api import metrics_router
 from app.web.pages import pages_router
 from app.web.push_api import push_router
+from app.web.rendered import rendered_router
 from app.web.requests import Watched
+from app.web.review_actions import ReviewActions
+from app.web.review_pages import ReviewPages
 from app.web.standardize_api import standardize_router
 from app.web.subscription_api import subscription_router
+from app.web.system_pages import Fact, system_pages_router
 from app.web.terminology_api import terminology_router
+from app.web.terminology_pages import terminology_pages_router
+from app.web.trace_pages import trace_router
 from app.web.validate_api import profiles_of, validate_router
 
 
@@ -95,10 +107,30 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     requests = Requests()
     app.include_router(metrics_router(DatabaseFigures(database), requests))
     app.include_router(audit_router(database))
+    standard = Standard(settings, profiles=profiles_of(settings.profiles_file))
+    app.include_router(rendered_router())
+    app.include_router(ReviewPages(database, standard).router())
+    app.include_router(ReviewActions(database, standard).router())
+    background = Background()
+    app.include_router(admin_router(database))
+    app.include_router(terminology_pages_router(database, background))
+    app.include_router(audit_pages_router(database, background))
+    app.include_router(
+        system_pages_router(database, _facts(settings), settings, remote=settings.model_server is not None)
+    )
+    app.include_router(batch_pages_router(database, max_bytes=settings.batch_max_bytes))
+    app.include_router(dashboard_router(database))
+    app.include_router(trace_router(database, sender))
     outcome.install(app)
     audited.install(app, database)
     app.add_middleware(Watched, requests=requests)
     return app
+
+
+def _facts(settings: Settings) -> list[Fact]:
+    """What of the settings goes into documents and messages."""
+    names = ("facility_name", "institution_number", "facility_address", "facility_phone", "patient_id_oid")
+    return [Fact(name, name.upper(), getattr(settings, name)) for name in names]
 
 
 def _edge(settings: Settings) -> Edge:
@@ -110,7 +142,7 @@ def _edge(settings: Settings) -> Edge:
     hosts = [name.strip() for name in (settings.allowed_hosts or "").split(",") if name.strip()]
     if settings.public_url is not None and not hosts:
         hosts = [urlsplit(settings.public_url).hostname or ""]
-    return Edge(settings.public_url, hosts, trusted, streamed=("/api/batches",))
+    return Edge(settings.public_url, hosts, trusted, streamed=("/api/batches", "/batches", "/admin/terminology/imports"))
 
 
 def _door(settings: Settings) -> Door:
