@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 
 from app.review_items import Item
 from app.web.evidence import Mark, Piece
@@ -163,7 +164,7 @@ def fields_of(statement: Statement, record: Record | None) -> list[FieldShown]:
 
 
 def labels_of(statement: Statement) -> list[tuple[str, str]]:
-    chosen = [("category", statement.category), ("result", statement.result), ("action", statement.action)]
+    chosen: list[tuple[str, StrEnum | None]] = [("category", statement.category), ("result", statement.result), ("action", statement.action)]
     if statement.kind in (Kind.CONDITION, Kind.ALLERGY):
         chosen.append(("assertion", statement.assertion))
     return [(word, value.value) for word, value in chosen if value is not None]
