@@ -1,7 +1,9 @@
 """Fixtures for tests that need a database: one embedded server per run, one migrated database per test module."""
 
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +17,10 @@ from app.db import Database, migrate
 from app.embedded import embedded_postgres
 
 TEMPLATE = "hyojun_template"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _other(url: str, database: str) -> str:
