@@ -88,7 +88,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     # Operations before `/fhir/{type}/{id}`, which would take their names for ids.
     app.include_router(clins_router(database))
     app.include_router(terminology_router(database, settings.institution_number))
-    app.include_router(validate_router(database, profiles_of(settings.profiles_file)))
+    profiles = profiles_of(settings.profiles_file)
+    app.include_router(validate_router(database, profiles))
     app.include_router(bulk_router(database, keep_hours=settings.export_keep_hours))
     app.include_router(
         standardize_router(
@@ -102,12 +103,12 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.include_router(push_router(database, settings.push_hosts))
     app.include_router(intake_router(database))
     app.include_router(capabilities_router(__version__))
-    app.include_router(fhir_router(database, profiles_of(settings.profiles_file)))
+    app.include_router(fhir_router(database, profiles))
     app.include_router(relay_router(settings.socket_file, settings.completion_max_seconds))
     requests = Requests()
     app.include_router(metrics_router(DatabaseFigures(database), requests))
     app.include_router(audit_router(database))
-    standard = Standard(settings, profiles=profiles_of(settings.profiles_file))
+    standard = Standard(settings, profiles=profiles)
     app.include_router(rendered_router())
     app.include_router(ReviewPages(database, standard).router())
     app.include_router(ReviewActions(database, standard).router())

@@ -290,7 +290,6 @@ class ReviewActions:
 
         return answered(self.database, request, who, work, "/review")
 
-
     # --- two readers --------------------------------------------------------------------------------------------------
 
     def second(self, request: Request, who: Who, note_id: UUID) -> Response:
