@@ -1,7 +1,8 @@
 """The mean of the last checkpoints of a training: `python -m training.average --config C`.
 
 Table [average]. `source` is the folder of a training that kept some (`keep`). The mean of our own decoder can be exported
-or trained on like a checkpoint; that of a Hugging Face model or adapter is a folder like those that it is made from.
+or trained on like a checkpoint, that of an adapter on it exported; that of a Hugging Face model or adapter is a folder like
+those that it is made from.
 """
 
 import shutil
@@ -22,7 +23,8 @@ def average(plan: Average) -> Path:
     if files := kept(plan.source)[-plan.last :]:
         plan.target.parent.mkdir(parents=True, exist_ok=True)
         states = [load(file) for file in files]
-        write(plan.target, states[-1] | {"model": mean([state["model"] for state in states])})
+        part = "adapter" if "adapter" in states[-1] else "model"
+        write(plan.target, states[-1] | {part: mean([state[part] for state in states])})
         if plan.target.parent != plan.source:
             shutil.copyfile(plan.source / TOKENIZER, plan.target.with_name(TOKENIZER))
         return plan.target

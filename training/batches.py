@@ -8,12 +8,12 @@ import functools
 import multiprocessing
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from queue import Empty, Full
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 
@@ -31,10 +31,26 @@ STRIDE = 128
 Sample: TypeAlias = tuple[list[int], list[int]]
 """Token ids and targets of one sequence: targets[i] is the token to predict after ids[i], or -1."""
 
+Draw: TypeAlias = Callable[[int, random.Random], list[Sample]]
+"""The samples of the shard with that number, the same at every call; what is drawn on the way comes from the generator.
+An empty shard is passed over. Raises ValueError when no shard has any."""
+
+
+class Supply(Protocol):
+    """Where samples come from. It is pickled for the process that makes the batches. `tokens`: padded tokens a batch."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    def open(self) -> Draw:
+        """Loads what drawing needs. Raises ValueError when there is nothing to draw from."""
+        ...
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where samples come from. `task`: "form", the statement form with loss on what the model chooses, or "text", the
+    """The supply of notes. `task`: "form", the statement form with loss on what the model chooses, or "text", the
     plain text of the notes, packed, with loss on everything. `folder`: shards on disk; None: made on the way, `notes` a
     shard. `length`: longest sequence, `tokens`: padded tokens a batch."""
 
@@ -46,6 +62,32 @@ class Source:
     notes: int = 250
     folder: Path | None = None
     official: Path | None = None
+
+    def open(self) -> Draw:
+        codec = Codec.load(self.tokenizer)
+        lexicon = _lexicon() if self.task == "form" else Lexicon([], "none")
+        names = Names(self.official)
+        files = shards.found_in(self.folder, "train") if self.folder else []
+        if self.folder and not files:
+            raise ValueError(f"{self.folder} has no shards; run training.corpus first")
+        empty = 0
+
+        def draw(number: int, rng: random.Random) -> list[Sample]:
+            nonlocal empty
+            if files:
+                notes = shards.read(files[number % len(files)])
+            else:
+                notes = shards.draw(self.seed, "train", number, self.notes, names)
+            if self.task == "form":
+                samples = form_samples(codec, lexicon, notes, self.length, rng)
+            else:
+                samples = text_samples(codec, notes, self.length)
+            empty = 0 if samples else empty + 1
+            if empty > max(10, len(files)):
+                raise ValueError("no note of the corpus can be written in the statement form")
+            return samples
+
+        return draw
 
 
 @dataclass(frozen=True)
@@ -73,29 +115,12 @@ class Batch:
         return x, y
 
 
-def stream(source: Source, shard: int = 0, batch: int = 0) -> Iterator[Batch]:
-    """Batches from that place on, without end. Raises ValueError when nothing in the folder can be used."""
-    codec = Codec.load(source.tokenizer)
-    lexicon = _lexicon() if source.task == "form" else Lexicon([], "none")
-    names = Names(source.official)
-    files = shards.found_in(source.folder, "train") if source.folder else []
-    if source.folder and not files:
-        raise ValueError(f"{source.folder} has no shards; run training.corpus first")
-    empty = 0
+def stream(source: Supply, shard: int = 0, batch: int = 0) -> Iterator[Batch]:
+    """Batches from that place on, without end. Raises ValueError when nothing can be drawn."""
+    draw = source.open()
     for number in count(shard):
-        if files:
-            notes = shards.read(files[number % len(files)])
-        else:
-            notes = shards.draw(source.seed, "train", number, source.notes, names)
         rng = random.Random(f"{source.seed}/batches/{number}")
-        if source.task == "form":
-            samples = form_samples(codec, lexicon, notes, source.length, rng)
-        else:
-            samples = text_samples(codec, notes, source.length)
-        groups = grouped(samples, source.tokens)
-        empty = 0 if groups else empty + 1
-        if empty > max(10, len(files)):
-            raise ValueError("no note of the corpus can be written in the statement form")
+        groups = grouped(draw(number, rng), source.tokens)
         rng.shuffle(groups)
         for index, group in enumerate(groups):
             if number > shard or index >= batch:
@@ -155,7 +180,7 @@ Batches: TypeAlias = "multiprocessing.Queue[Batch]"
 class Feeder:
     """The same batches, made by another process while the model trains. Ends with its `close`, or with its parent."""
 
-    def __init__(self, source: Source, shard: int, batch: int) -> None:
+    def __init__(self, source: Supply, shard: int, batch: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._queue: Batches = context.Queue(maxsize=64)
         self._process = context.Process(target=_feed, args=(self._queue, source, shard, batch), daemon=True)
@@ -174,7 +199,7 @@ class Feeder:
         self._process.join()
 
 
-def _feed(queue: Batches, source: Source, shard: int, batch: int) -> None:
+def _feed(queue: Batches, source: Supply, shard: int, batch: int) -> None:
     os.nice(2)
     torch.set_num_threads(1)
     parent = os.getppid()

@@ -1,21 +1,22 @@
-"""Training of our own decoder: its checkpoints, its optimizers, its steps.
+"""Training of our own decoder, or of a LoRA adapter on one: its checkpoints, its optimizers, its steps.
 
 A folder of a training holds tokenizer.json, checkpoint.pt (all that is needed to go on) and, where the plan keeps some,
-step-00000650.pt … (weights alone, for averaging).
+step-00000650.pt … (weights alone, for averaging). Checkpoints of an adapter hold its factors (`adapter`), `rank`, `alpha`,
+`targets`, `form` and, of the model that it lies on, the fingerprint `base` alone.
 """
 
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 
-from training import loop, shards
-from training.batches import Batch, Feeder, Source, stream
+from training import loop, lora, shards
+from training.batches import Batch, Feeder, Source, Supply, stream
 from training.config import Config, Decoder, Training, wanted
 from training.corpus.frame import note
 from training.corpus.names import Names
@@ -25,14 +26,22 @@ from training.regroup import regroup
 
 CHECKPOINT, TOKENIZER = "checkpoint.pt", "tokenizer.json"
 
+Task: TypeAlias = Literal["form", "text"] | Callable[[Path], Supply]
+"""What is learnt: a task of `batches.Source`, or what makes another supply from the path of the tokenizer."""
+
 
 def train(
-    config: Config, plan: Training, task: Literal["form", "text"], report: loop.Report = loop.print_report
+    config: Config, plan: Training, task: Task, report: loop.Report = loop.print_report, *, form: str | None = None
 ) -> Path:
-    """Trains as `plan` says, from its checkpoint on where there is one; returns the checkpoint.
+    """Trains as `plan` says, from its checkpoint on where there is one; returns the checkpoint. `form`: what an adapter
+    is trained to write, for the key `hyojun.form` of its file.
 
-    Raises ValueError when `plan.init` or the checkpoint has another shape or tokenizer.
+    Raises ValueError when `plan.init` or the checkpoint is of another shape, tokenizer or method.
     """
+    if plan.method == "qlora":
+        raise ValueError("method qlora is for Hugging Face models; our own decoder has full and lora")
+    if plan.method == "lora" and plan.init is None:
+        raise ValueError("an adapter lies on a model; name its checkpoint as init")
     torch.set_num_threads(plan.threads)
     torch.manual_seed(config.seed)
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -40,23 +49,24 @@ def train(
     tokenizer = _tokenizer(config, decoder, plan)
     shape = _shape(decoder, Codec.load(tokenizer).size)
     model = Qwen2(shape)
-    optimizers = _optimizers(model, plan)
+    adapter = _adapter(model, plan, form) if plan.method == "lora" else None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizers = [_adamw(trained, plan, plan.weight_decay)] if adapter else _optimizers(model, plan)
     path = plan.out / CHECKPOINT
     if path.is_file():
         state = load(path)
         if shape_of(state) != shape:
             raise ValueError(f"{path} is of another shape than the configuration")
-        model.load_state_dict(state["model"])
+        _restore(model, state, adapter, path)
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         clock = loop.Clock.of(state)
         print(f"resumed at {clock.spent / 60:.1f} min, step {clock.step}", flush=True)
     else:
         clock = loop.Clock()
-        if plan.init:
-            state = load(plan.init)
-            model.load_state_dict(fitting(state, shape))
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters", flush=True)
+        if plan.init and not adapter:
+            model.load_state_dict(fitting(load(plan.init), shape))
+    print(f"{sum(p.numel() for p in trained) / 1e6:.3f} M parameters", flush=True)
 
     def advance(batch: Batch, rate: float) -> float:
         for optimizer in optimizers:
@@ -65,14 +75,15 @@ def train(
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
             loss = model.loss(*batch.tensors())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return float(loss.item())
 
     def save(clock: loop.Clock) -> None:
-        weights = {"model": model.state_dict(), "shape": shape.as_dict(), **clock.as_dict()}
+        made = adapter | {"adapter": lora.state(model)} if adapter else {"model": model.state_dict()}
+        weights = made | {"shape": shape.as_dict()} | clock.as_dict()
         write(path, weights | {"optimizers": [o.state_dict() for o in optimizers]})
         if plan.keep:
             write(plan.out / f"step-{clock.step:08}.pt", weights)
@@ -115,7 +126,10 @@ def shape_of(state: dict[str, Any]) -> Shape:
 
 
 def fitting(state: dict[str, Any], shape: Shape) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint for a model of `shape`: regrouped where it has other heads. Raises ValueError."""
+    """The weights of a checkpoint for a model of `shape`: regrouped where it has other heads. Raises ValueError, also
+    for the checkpoint of an adapter."""
+    if "adapter" in state:
+        raise ValueError("an adapter is no model to start from; name the model below it as init")
     old = shape_of(state)
     weights: dict[str, torch.Tensor] = state["model"]
     return weights if (old.heads, old.kv_heads) == (shape.heads, shape.kv_heads) else regroup(weights, old, shape)
@@ -153,11 +167,43 @@ def _optimizers(model: Qwen2, plan: Training) -> list[torch.optim.Optimizer]:
         torch.optim.Muon(
             matrices, lr=plan.rate, weight_decay=plan.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(others, lr=plan.rate, betas=(0.9, 0.95), weight_decay=0.0),
+        _adamw(others, plan, 0.0),
     ]
 
 
-def _source(config: Config, plan: Training, task: Literal["form", "text"], tokenizer: Path) -> Source:
+def _adamw(parameters: list[torch.nn.Parameter], plan: Training, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=plan.rate, betas=(0.9, 0.95), weight_decay=decay)
+
+
+def _adapter(model: Qwen2, plan: Training, form: str | None) -> dict[str, Any]:
+    """Lays an adapter over the weights of `plan.init` in `model`; what a checkpoint says of it, the factors aside."""
+    assert plan.init is not None
+    state = load(plan.init)
+    if shape_of(state) != model.shape:
+        raise ValueError(f"{plan.init} is of another shape than the configuration")
+    weights = fitting(state, model.shape)
+    model.load_state_dict(weights)
+    lora.attach(model, plan.rank, plan.alpha, plan.targets)
+    return {
+        "rank": plan.rank, "alpha": float(plan.alpha), "targets": list(lora.layers(plan.targets)),
+        "form": form, "base": lora.fingerprint(weights),
+    }  # fmt: skip
+
+
+def _restore(model: Qwen2, state: dict[str, Any], adapter: dict[str, Any] | None, path: Path) -> None:
+    if ("adapter" in state) != (adapter is not None):
+        raise ValueError(f"{path} is of another method than the plan")
+    if adapter is None:
+        model.load_state_dict(state["model"])
+        return
+    if different := [key for key, value in adapter.items() if state.get(key) != value]:
+        raise ValueError(f"{path} is an adapter with another {', '.join(different)} than the plan's")
+    lora.load_state(model, state["adapter"])
+
+
+def _source(config: Config, plan: Training, task: Task, tokenizer: Path) -> Supply:
+    if callable(task):
+        return task(tokenizer)
     corpus = config.corpus
     return Source(
         task, tokenizer, config.seed, plan.length, plan.tokens,
@@ -166,7 +212,7 @@ def _source(config: Config, plan: Training, task: Literal["form", "text"], token
 
 
 @contextmanager
-def _batches(source: Source, plan: Training, clock: loop.Clock) -> Iterator[Iterator[Batch]]:
+def _batches(source: Supply, plan: Training, clock: loop.Clock) -> Iterator[Iterator[Batch]]:
     """The batches from the clock's place on, from a process of their own where the plan has one."""
     if not plan.feeder:
         yield stream(source, clock.shard, clock.batch)

@@ -1,13 +1,16 @@
 """Writes a trained model as GGUF: `python -m training.export --config C`.
 
 Table [export]. `source` is a checkpoint of our own decoder (architecture qwen2, the fragments of the statement form as
-control tokens, key `hyojun.form`), a Hugging Face folder of a Qwen2 or Llama model, or a LoRA adapter (PEFT) on one.
-Types f32, f16, q8_0, and q4_k_m through llama.cpp.
+control tokens, key `hyojun.form`) or of a LoRA adapter on it, a Hugging Face folder of a Qwen2 or Llama model, or a LoRA
+adapter (PEFT) on one. Types f32, f16, q8_0, and q4_k_m through llama.cpp; adapters are f16 or else f32.
 """
 
 import json
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.generation.form import FORM_VERSION
 from training import gguf_file
@@ -39,14 +42,29 @@ def export(plan: Export) -> Path:
 
 
 def _is_adapter(source: Path) -> bool:
+    return _is_peft(source) or (not _is_huggingface(source) and "adapter" in load(source))
+
+
+def _is_peft(source: Path) -> bool:
     return (source / "adapter_config.json").is_file()
 
 
+def _is_huggingface(source: Path) -> bool:
+    return (source / "config.json").is_file()
+
+
+def _factors(plan: Export) -> gguf_file.Type:
+    """An adapter is small, and blocks of a low rank are none: only 16 or 32 bits."""
+    return "f16" if plan.type == "f16" else "f32"
+
+
 def _write(plan: Export, target: Path, weights: gguf_file.Type) -> None:
-    if _is_adapter(plan.source):
-        write_adapter(plan.source, target, name=plan.name, base=plan.base)
-    elif (plan.source / "config.json").is_file():
+    if _is_peft(plan.source):
+        write_adapter(plan.source, target, name=plan.name, base=plan.base, weights=_factors(plan))
+    elif _is_huggingface(plan.source):
         write_model(plan.source, target, weights, name=plan.name, pre=plan.pre)
+    elif _is_adapter(plan.source):
+        write_decoder_adapter(plan.source, target, name=plan.name, base=plan.base, weights=_factors(plan))
     else:
         write_decoder(plan.source, target, weights, name=plan.name)
 
@@ -86,6 +104,21 @@ def write_decoder(source: Path, target: Path, weights: gguf_file.Type, *, name: 
             for part in ("weight", "bias") if ours in ("q", "k", "v") else ("weight",):
                 tensors.append(tensor(f"blk.{block}.{theirs}.{part}", f"blocks.{block}.{ours}.{part}"))
     gguf_file.write(target, "qwen2", tensors, weights, describe)
+
+
+def write_decoder_adapter(
+    source: Path, target: Path, *, name: str, base: Path | None = None, weights: gguf_file.Type = "f32"
+) -> None:
+    """`source`: a checkpoint of an adapter on our decoder, or a folder that has one. `base`: the GGUF that it has to fit,
+    which may be of another type than the weights it was trained on. Raises ValueError where it does not."""
+    state = load(source)
+    factors: dict[str, NDArray[np.float32]] = {}
+    for key, factor in state["adapter"].items():
+        _, block, ours, part = key.split(".")
+        factors[f"blk.{block}.{_LAYERS[ours]}.weight.lora_{part}"] = factor.float().numpy()
+    gguf_file.write_lora(
+        target, "qwen2", factors, float(state["alpha"]), name=name, form=state.get("form"), base=base, weights=weights
+    )
 
 
 if __name__ == "__main__":

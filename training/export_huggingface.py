@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from app.generation.modelfile import misfit, read_model_file
 from training import gguf_file
 from training.chat_tokens import template_source
 
@@ -137,7 +136,9 @@ def _describe(folder: _Folder, rows: int, name: str, pre: str) -> Callable[[Any]
     return describe
 
 
-def write_adapter(source: Path, target: Path, *, name: str, base: Path | None = None) -> None:
+def write_adapter(
+    source: Path, target: Path, *, name: str, base: Path | None = None, weights: gguf_file.Type = "f32"
+) -> None:
     """`source`: what PEFT's save_pretrained wrote; its config names the local folder of the model below. `base`: the
     GGUF that the adapter has to fit. Raises ValueError where it does not, or is no plain LoRA; FileNotFoundError."""
     config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
@@ -149,7 +150,7 @@ def write_adapter(source: Path, target: Path, *, name: str, base: Path | None = 
     rank = int(config["r"])
     # llama.cpp multiplies by alpha / rank; a rank-stabilized adapter by alpha / sqrt(rank).
     alpha = float(config["lora_alpha"]) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
-    tensors: list[gguf_file.Tensor] = []
+    factors: dict[str, NDArray[np.float32]] = {}
     with safe_open(source / "adapter_model.safetensors", framework="pt") as content:
         for key in sorted(content.keys()):
             match = _LORA.fullmatch(key)
@@ -159,20 +160,5 @@ def write_adapter(source: Path, target: Path, *, name: str, base: Path | None = 
             module, part = match["module"], match["part"]
             if part == "B":
                 factor = folder.order(module, factor)
-            their = f"{folder.theirs(module)}.weight.lora_{part.lower()}"
-            tensors.append(gguf_file.Tensor(their, factor.shape, _given(factor)))
-
-    def describe(writer: Any) -> None:
-        writer.add_name(name)
-        writer.add_string("general.type", "adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", alpha)
-
-    gguf_file.write(target, folder.architecture, tensors, "f32", describe)
-    if base and (reason := misfit(read_model_file(target), read_model_file(base))):
-        target.unlink()
-        raise ValueError(f"the adapter does not fit {base.name}: {reason}")
-
-
-def _given(rows: NDArray[np.float32]) -> Callable[[], NDArray[np.float32]]:
-    return lambda: rows
+            factors[f"{folder.theirs(module)}.weight.lora_{part.lower()}"] = factor
+    gguf_file.write_lora(target, folder.architecture, factors, alpha, name=name, base=base, weights=weights)

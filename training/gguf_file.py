@@ -1,7 +1,7 @@
 """Writes GGUF files tensor by tensor, so that a model need not fit into memory."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,9 @@ import gguf
 import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
+
+from app.generation.modelfile import read_model_file
+from app.generation.registry import adapter_misfit
 
 Type = Literal["f32", "f16", "q8_0"]
 _TYPES = {
@@ -95,6 +98,33 @@ def _kind(tensor: Tensor, weights: Type) -> Any:
         return _TYPES["f32"]
     block, _ = gguf.GGML_QUANT_SIZES[_TYPES[weights]]
     return _TYPES[weights] if tensor.shape[-1] % block == 0 else _TYPES["f16"]
+
+
+def write_lora(
+    path: Path, architecture: str, factors: Mapping[str, NDArray[np.float32]], alpha: float, *,
+    name: str, form: str | None = None, base: Path | None = None, weights: Type = "f32",
+) -> None:  # fmt: skip
+    """A LoRA adapter. `factors`: blk.0.attn_q.weight.lora_a (rank, inputs), ….lora_b (outputs, rank) and so on; llama.cpp
+    multiplies their product by `alpha` / rank. `form`: what it is trained to write, as key `hyojun.form`. `base`: the GGUF
+    that it has to fit. Raises ValueError where it does not."""
+
+    def describe(writer: Any) -> None:
+        writer.add_name(name)
+        writer.add_string("general.type", "adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", alpha)
+        if form:
+            writer.add_string("hyojun.form", form)
+
+    tensors = [Tensor(key, rows.shape, _given(rows)) for key, rows in factors.items()]
+    write(path, architecture, tensors, weights, describe)
+    if base and (reason := adapter_misfit(path, base, read_model_file(base))):
+        path.unlink()
+        raise ValueError(reason)
+
+
+def _given(rows: NDArray[np.float32]) -> Callable[[], NDArray[np.float32]]:
+    return lambda: rows
 
 
 def quantize(source: Path, target: Path, *, threads: int = 0) -> None:
