@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.errors import InvalidInput
+from app.receipts.tables import Tables, fold
+
 STARTER = Path(__file__).parents[2] / "app" / "receipts" / "starter"
 HEADERS = {
     "acts": "code name points unit min_age max_age sex reason valid_from valid_to",
@@ -18,6 +21,7 @@ HEADERS = {
     "limits": "code per most reference",
     "people": "subject kind sex min_age max_age reference",
     "duplicates": "a b per reference",
+    "words": "subject word",
 }
 LEAST = {
     "acts": 220,
@@ -30,6 +34,7 @@ LEAST = {
     "limits": 60,
     "people": 60,
     "duplicates": 30,
+    "words": 1000,
 }
 ICD10 = re.compile(r"[A-Z][0-9]{0,3}")
 PERIODS = {"day", "week", "month", "claim"}
@@ -78,7 +83,7 @@ def test_file(name):
 
 @pytest.mark.parametrize("name", sorted(HEADERS))
 def test_sorted_without_doubles(name, tables):
-    width = 2 if name == "duplicates" else 1
+    width = 2 if name in ("duplicates", "words") else 1
     keys = [tuple(row.values())[:width] for row in tables[name]]
     assert len(keys) >= LEAST[name]
     assert keys == sorted(keys)
@@ -217,3 +222,61 @@ def test_duplicates(tables):
         assert {row["a"], row["b"]} <= acts, row
         assert row["a"] < row["b"], row
         assert row["per"] in PERIODS, row
+
+
+def test_words(tables):
+    subjects = {row["code"] for row in tables["acts"]} | {row["yj"][:7] for row in tables["drugs"]}
+    for row in tables["words"]:
+        assert row["subject"] in subjects, row
+        assert len(row["word"]) > 1 and row["word"] == fold(row["word"]), row
+    named = {row["subject"] for row in tables["words"]}
+    assert {row["yj"][:7] for row in tables["drugs"]} <= named
+    assert {"160072510", "160093810", "160010010", "160068410", "170027910"} <= named
+
+
+def test_tables_hold_every_row(tables):
+    read = Tables.starter()
+    assert read is Tables.starter() and not read.whole
+    for name in ("acts", "drugs", "diseases", "modifiers", "comments", "indications", "contraindications", "people"):
+        assert list(getattr(read, name)) == [next(iter(row.values())) for row in tables[name]], name
+    for name in ("limits", "duplicates", "words"):
+        assert sum(map(len, getattr(read, name).values())) == len(tables[name]), name
+    assert read.acts["160010010"].points == 49 and read.acts["112011010"].valid_to is None
+    assert read.drugs["620098801"].ingredient == "1149019" and str(read.drugs["620098801"].price) == "10.40"
+    assert "E11" in read.indications["3962002"].icd10 and read.limits["160010010"][0].most == 1
+
+
+def test_another_table_takes_the_place_of_one_kind():
+    limits = "code\tper\tmost\treference\n160010010\tmonth\t2\t通則\n160010010\tday\t1\t通則\n"
+    changed = Tables.of({"limits": limits}, whole=["limits", "acts"])
+    assert [(limit.per, limit.most) for limit in changed.limits["160010010"]] == [("month", 2), ("day", 1)]
+    assert changed.acts == Tables.starter().acts and changed.whole == {"limits"}
+    assert changed.version != Tables.starter().version == Tables.of({}).version
+    assert Tables.of({"limits": limits}).version != changed.version
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "place"),
+    [
+        ("limits", "16001001\tmonth\t1\t通則", "limits: line 2, column code"),
+        ("limits", "160010010\tyear\t1\t通則", "limits: line 2, column per"),
+        ("limits", "160010010\tmonth\t-1\t通則", "limits: line 2, column most"),
+        ("limits", "160010010\tmonth\t1", "limits: line 2: has 3 columns"),
+        ("limits", "160010010\tmonth\t1\t", "limits: line 2, column reference"),
+        ("diseases", "2500013\t糖尿病\tE149\t20240231\t", "diseases: line 2, column valid_to"),
+        ("diseases", "2500013\t糖尿病\tE14 e11\t99999999\t", "diseases: line 2, column icd10"),
+        ("drugs", "620098801\t名\t錠\tNaN\t1149019F1560\t\t", "drugs: line 2, column price"),
+        ("people", "C61\ticd\tmale\t\t\t通則", "people: line 2, column kind"),
+        ("people", "C61\ticd10\tM\t\t\t通則", "people: line 2, column sex"),
+    ],
+)
+def test_a_damaged_row_is_told_by_its_place(kind, row, place):
+    with pytest.raises(InvalidInput, match=re.escape(place)):
+        Tables.of({kind: "\t".join(HEADERS[kind].split()) + "\n" + row + "\n"})
+
+
+def test_no_table_but_the_known_ones():
+    with pytest.raises(InvalidInput, match="no kind of table: prices"):
+        Tables.of({"prices": ""})
+    with pytest.raises(InvalidInput, match="limits: line 1"):
+        Tables.of({"limits": "code,per\n"})
