@@ -21,7 +21,8 @@ from app.generation.context import Memory
 from app.generation.llama import LlamaCpp
 from app.generation.remote import RemoteModel
 from app.generation.request import Generated
-from app.generation.segments import chunks, fold, pieces
+from app.generation.segments import chunks, fold
+from app.generation.vocabulary import Vocabulary
 from schemas.issue import Issue, IssueType, Severity
 from schemas.note import SourceLine
 from schemas.statement import Kind
@@ -38,7 +39,6 @@ _LONG_LINE = 240
 _SENTENCE = re.compile(r"[^。]*。+|[^。]+$")
 _LONGEST_SENTENCE = 480
 """A sentence longer than this many characters is cut again: it would fill a window by itself."""
-_CACHED_PIECES = 50_000
 _SEPARATOR = re.compile(r"[、，．；;\s](?=[^0-9０-９])")
 
 
@@ -131,14 +131,8 @@ class NoteReader:
         else:
             file = model.memory.adapters[adapter] if adapter is not None else None
             self.fingerprints = registry.fingerprints(model.path, self.prompt, file)
-        self._cache: dict[str, list[int]] = {}  # tokens of pieces; emptied when it has grown
-        if self.compact:
-            self._tokens = {text: self._single(text) for text in form.all_fragments()}
-            self.writing = grammar.compact(self._tokens.__getitem__, self._replay)
-        else:
-            if not model.chats:
-                raise InvalidInput("the model file carries no chat template")
-            self.writing = grammar.PLAIN
+        self._vocabulary = Vocabulary(model, compact=self.compact)
+        self.writing = self._vocabulary.writing
 
     @classmethod
     def of(cls, models: registry.Models) -> "NoteReader":
@@ -240,7 +234,7 @@ class NoteReader:
         source = grammar.build(planned, self.writing)
         if self.compact:
             known = document_type if document_type in form.DOCUMENT_TYPES else "progress"
-            tokens = (self.model.begin_token, self._tokens[form.document_open(known)])
+            tokens = (self.model.begin_token, self._vocabulary.fragment(form.document_open(known)))
             return Window(tuple(planned), source, tokens=tokens)
         # Folded like the lines that the grammar replays: it knows numbers and signs by their ASCII forms.
         text = "\n".join(fold(lines[number].text) for number in range(first, last))
@@ -254,7 +248,7 @@ class NoteReader:
     def _windows(self, lines: list[SourceLine]) -> list[tuple[int, int]]:
         """Half-open ranges of lines, overlapping by a few lines, each small enough for the model."""
         budget = _COMPACT_LINE_TOKENS if self.compact else self.model.sequence_tokens // _CHAT_SHARE
-        sizes = [self._size(form.escape(fold(line.text))) + 4 if line.text.strip() else 0 for line in lines]
+        sizes = [self._vocabulary.size(form.escape(fold(line.text))) + 4 if line.text.strip() else 0 for line in lines]
         if max(sizes, default=0) * 4 > self.model.sequence_tokens:
             raise TooLong(f"one line has {max(sizes)} tokens; the model's context holds {self.model.sequence_tokens}")
         found: list[tuple[int, int]] = []
@@ -282,26 +276,3 @@ class NoteReader:
             if not lines[candidate - 1].text.strip():
                 return candidate
         return last
-
-    # -- tokens of the compact form ---------------------------------------------------------------------------
-
-    def _single(self, fragment: str) -> int:
-        tokens = self.model.tokenize(fragment, special=True)
-        if len(tokens) != 1:
-            raise InvalidInput("the model's vocabulary lacks a fragment of the statement form")
-        return tokens[0]
-
-    def _size(self, text: str) -> int:
-        """Tokens of `text`, estimated where the model is served."""
-        return self.model.count(text) if isinstance(self.model, RemoteModel) else len(self._replay(text))
-
-    def _replay(self, text: str) -> list[int]:
-        found: list[int] = []
-        for piece in pieces(text):
-            tokens = self._cache.get(piece)
-            if tokens is None:
-                if len(self._cache) > _CACHED_PIECES:
-                    self._cache.clear()
-                tokens = self._cache[piece] = self.model.tokenize(piece)
-            found += tokens
-        return found

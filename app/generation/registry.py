@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,6 +28,8 @@ PROMPTS = Path(__file__).parent / "prompts"
 BASE = "base"
 READING = "uc1"
 """The use case that reads notes."""
+RECEIPTS = "uc2"
+"""The use case that checks receipts."""
 
 _CONTEXT_TOKENS = 8192
 _SLOTS = 8
@@ -377,11 +379,14 @@ class Fingerprints:
         return asdict(self)
 
 
-def fingerprints(model: Path | str, prompt: str, adapter: Path | None = None) -> Fingerprints:
+def fingerprints(
+    model: Path | str, prompt: str, adapter: Path | None = None, *, form: Sequence[str] = ("form.py", "grammar.py")
+) -> Fingerprints:
     """Fingerprints of the GGUF at `model`, of `adapter` and of the text `prompt`. `model` as text: the fingerprint of a
-    model that is elsewhere, which nobody here can read (`RemoteModel.fingerprint`)."""
+    model that is elsewhere, which nobody here can read (`RemoteModel.fingerprint`). `form`: the modules that write the
+    grammar."""
     here = Path(__file__).parent
-    code = [(here / name).read_bytes() for name in ("form.py", "grammar.py", "segments.py")]
+    code = [(here / name).read_bytes() for name in (*form, "segments.py")]
     if isinstance(model, Path):
         model = _digest(*(sample for part in modelfile.parts(model) for sample in _samples(part)))
     return Fingerprints(
