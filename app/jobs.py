@@ -3,9 +3,10 @@
     from       to          by                      when
     -          queued      submit, resubmit        a note came in; a note is to be converted again
     -          queued      app.reprocess           another model is to be tried on a stored note, beside its result
+    -          queued      app.receipt_store       a claim of a file is to be checked
     queued     running     claim, claim_due        a worker takes it
     running    running     claim, claim_lost       the lease ran out: another worker takes it, the first is fenced off
-    running    done        complete                the holder of the newest fence hands in its work
+    running    done        complete, finish        the holder of the newest fence hands in its work
     running    queued      fail(retryable)         attempts are left
     running    failed      fail, app.dispatch      not retryable, or no attempts left
     queued     failed      app.dispatch            no attempts left
@@ -82,6 +83,20 @@ class Claim:
     lost: bool = False
     trial: bool = False
     """Is the work kept beside the note's result (`app.reprocess`), and not made its result?"""
+
+
+@dataclass(frozen=True)
+class ClaimedReceipt:
+    """As `Claim`, to the job of a claim in a claim file (`models.ReceiptClaim`)."""
+
+    job_id: UUID
+    receipt_claim_id: UUID
+    fence: int
+    attempts: int
+    lost: bool = False
+
+
+Claimed = Claim | ClaimedReceipt
 
 
 @dataclass(frozen=True)
@@ -180,13 +195,13 @@ def submit_many(session: Session, rows: Sequence[dict[str, Any]], batch_id: UUID
 # --- work -----------------------------------------------------------------------------------------------------------
 
 
-def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claim | None:
+def claim(session: Session, job_id: UUID, worker: str, policy: Policy) -> Claimed | None:
     """Takes a queued job, or a running one whose lease ended. None: somebody has it, or it needs nobody any more."""
     free = or_(Job.state == QUEUED, _lease_ended())
     return _take(session, _free_jobs(policy).where(Job.id == job_id, free).with_for_update(), worker, policy)
 
 
-def claim_due(session: Session, worker: str, policy: Policy, *, first: UUID | None = None) -> Claim | None:
+def claim_due(session: Session, worker: str, policy: Policy, *, first: UUID | None = None) -> Claimed | None:
     """Takes the job `first` where it waits and its pause is over, else the one that waits longest of the first in
     priority. A job of a batch is no job to take first. None: none is due."""
     # By what an index holds alone: a tie-break would sort a whole backlog for every claim.
@@ -201,7 +216,7 @@ def claim_due(session: Session, worker: str, policy: Policy, *, first: UUID | No
     return next((claimed for claimed in found if claimed), None)
 
 
-def claim_lost(session: Session, worker: str, policy: Policy) -> Claim | None:
+def claim_lost(session: Session, worker: str, policy: Policy) -> Claimed | None:
     """Takes the running job whose lease ended first. None: every running job shows life."""
     lost = _free_jobs(policy).where(_lease_ended()).order_by(Job.lease_until).limit(1)
     return _take(session, lost.with_for_update(skip_locked=True), worker, policy)
@@ -220,7 +235,7 @@ def not_closed() -> ColumnElement[bool]:
     return or_(Job.batch_id.is_(None), Job.batch_id.not_in(select(Batch.id).where(Batch.closed)))
 
 
-def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Policy) -> Claim | None:
+def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Policy) -> Claimed | None:
     found = session.execute(chosen).one_or_none()
     if found is None:
         return None
@@ -236,15 +251,20 @@ def _take(session: Session, chosen: Select[UUID, str], worker: str, policy: Poli
             started_at=func.now(),
             lease_until=now_plus(policy.lease_seconds),
         )
-        .returning(func.coalesce(Job.note_id, Job.trial_note_id).label("note_id"), Job.trial_id, Job.fence, Job.attempts)
+        .returning(
+            func.coalesce(Job.note_id, Job.trial_note_id).label("note_id"), Job.trial_id, Job.receipt_claim_id, Job.fence,
+            Job.attempts,
+        )
         .execution_options(synchronize_session=False)
-    ).one()
-    note = session.get_one(Note, won.note_id)
+    ).one()  # fmt: skip
     lost, trial = found.state == RUNNING, won.trial_id is not None
+    if won.receipt_claim_id is not None:
+        return ClaimedReceipt(found.id, won.receipt_claim_id, won.fence, won.attempts, lost)
+    note = session.get_one(Note, won.note_id)
     return Claim(found.id, won.note_id, won.fence, won.attempts, chart_note(note), note.source, lost, trial)
 
 
-def extend(session: Session, claim: Claim, lease_seconds: float) -> bool:
+def extend(session: Session, claim: Claimed, lease_seconds: float) -> bool:
     """False: the claim is void (taken over, cancelled or finished)."""
     return _settle(session, claim, RUNNING, lease_until=now_plus(lease_seconds))
 
@@ -257,12 +277,17 @@ def complete(
     That of a trial is kept beside the note's result, and nothing else happens. Raises: Conflict if the claim is void; the
     caller discards the work.
     """
-    if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
-        raise Conflict(f"job {claim.job_id} was taken over, cancelled or finished; fence {claim.fence} is void")
+    finish(session, claim)
     if claim.trial:
         trials.keep(session, claim.job_id, claim.note_id, conversion)
         return
     store(session, claim, conversion, release=release, second_reader_share=second_reader_share)
+
+
+def finish(session: Session, claim: Claimed) -> None:
+    """Marks the job done; its work is stored in the same transaction. Raises: Conflict if the claim is void."""
+    if not _settle(session, claim, DONE, finished_at=func.now(), lease_until=None, reason=None):
+        raise Conflict(f"job {claim.job_id} was taken over, cancelled or finished; fence {claim.fence} is void")
 
 
 def store(
@@ -342,7 +367,7 @@ def _next_versions(session: Session, keys: Sequence[index.Key]) -> dict[index.Ke
     return dict.fromkeys(keys, 1) | {(type_, id_): version + 1 for type_, id_, version in there}
 
 
-def fail(session: Session, claim: Claim, reason: str, *, retryable: bool, policy: Policy) -> JobState | None:
+def fail(session: Session, claim: Claimed, reason: str, *, retryable: bool, policy: Policy) -> JobState | None:
     """Ends this attempt; `reason` must be free of patient text. The new state, or None if the claim was void."""
     if not retryable or claim.attempts >= policy.max_attempts:
         ended = _settle(session, claim, FAILED, reason=reason, finished_at=func.now(), lease_until=None)
@@ -412,7 +437,7 @@ def _move(session: Session, job_id: UUID, to: JobState, *, from_states: Sequence
     session.expire_all()
 
 
-def _settle(session: Session, claim: Claim, to: JobState, **values: Any) -> bool:
+def _settle(session: Session, claim: Claimed, to: JobState, **values: Any) -> bool:
     """The move of a claim's holder: nothing happens unless its fence is the newest and the job still runs."""
     statement = (
         update(Job)

@@ -1,13 +1,16 @@
 """Notes that are no longer needed: which they are, and their deletion with everything that was made of them.
 
 A note goes with its text, jobs, statements, reviews, resources and messages; audit events stay. What no longer counts anyway
-(ended sessions, tokens, exports) goes with every purge. Files that were exported are somebody else's.
+(ended sessions, tokens, exports) goes with every purge. Files that were exported are somebody else's. A claim file (レセプト)
+goes whole, by its own age, and only with a purge of all patients and senders; before, its advice loses what it quoted of notes
+that went.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, text
 from sqlalchemy.orm import Session
@@ -17,12 +20,26 @@ from app.db import Database
 from app.errors import Conflict
 from app.review_items import is_decided
 from app.store import index
-from models import Batch, BatchItem, Job, Note, NoteReview, ReleaseState, Resource, Review
+from models import (
+    Batch,
+    BatchItem,
+    Job,
+    Note,
+    NoteReview,
+    ReceiptClaim,
+    ReceiptFile,
+    ReceiptItem,
+    ReleaseState,
+    Resource,
+    Review,
+)
 from schemas.job import JobState
+from schemas.receipt import ItemState
 from schemas.review import AuditAction, AuditOutcome
 
 CHUNK = 200
 """Notes of one transaction: some thousand rows of resources and of the index of searches."""
+_OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -55,12 +72,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Purged:
-    """`bundles`: those handed out of patients without any note left; `batches`: with their lists of what failed."""
+    """`bundles`: those handed out of patients without any note left; `batches`: with their lists of what failed; `receipts`:
+    claim files."""
 
     notes: int = 0
     bundles: int = 0
     batches: int = 0
     expired: int = 0
+    receipts: int = 0
 
 
 def find(session: Session, old: Old) -> Found:
@@ -104,7 +123,8 @@ def purge(
         bundles = _delete_bundles(session, old) if with_resources else 0
         batches = _delete_batches(session, old) if old.patient is None else 0
         expired = delete_expired(session)
-        purged = Purged(notes, bundles, batches, expired)
+        receipts = _delete_receipts(session, old, force=force) if old.patient is None and old.source is None else 0
+        purged = Purged(notes, bundles, batches, expired, receipts)
         audit.record(
             session, AuditAction.PURGE, by=by, outcome=AuditOutcome.SUCCESS, before=_told(old), after=vars(purged)
         )
@@ -147,6 +167,7 @@ def _delete_some(session: Session, old: Old, *, force: bool, with_resources: boo
         select(Resource.type, Resource.id).where(Resource.note_id.in_(ids)).distinct()
     )}  # fmt: skip
     index.lock(session, keys)
+    _forget_quotes(session, ids)
     session.execute(delete(Note).where(Note.id.in_(ids)).execution_options(synchronize_session=False))
     # Another note may have written an earlier version of the same Patient: searches find that one now.
     index.renew(session, keys)
@@ -174,9 +195,32 @@ def _delete_batches(session: Session, old: Old) -> int:
     return int(getattr(done, "rowcount", 0))
 
 
+def _delete_receipts(session: Session, old: Old, *, force: bool) -> int:
+    """Claim files that no worker is at; `force`: also those with items that wait for a person's decision."""
+    of_file = ReceiptClaim.file_id == ReceiptFile.id
+    working = exists().where(of_file, Job.receipt_claim_id == ReceiptClaim.id, Job.state.in_(_OPEN_JOBS))
+    waiting = exists().where(of_file, ReceiptItem.claim_id == ReceiptClaim.id, ReceiptItem.state == ItemState.OPEN)
+    chosen = [ReceiptFile.created_at < func.now() - old.age, ~working, *([] if force else [~waiting])]
+    done = session.execute(delete(ReceiptFile).where(*chosen).execution_options(synchronize_session=False))
+    return int(getattr(done, "rowcount", 0))
+
+
+def _forget_quotes(session: Session, note_ids: Sequence[UUID]) -> None:
+    """Advice on claims keeps what was advised, without the words of notes that go."""
+    gone = {"ids": [str(note_id) for note_id in note_ids]}
+    session.execute(text(
+        "UPDATE receipt_items i SET advice = jsonb_set(advice, '{evidence}', 'null') FROM receipt_claims c"
+        " WHERE c.note_ids ?| CAST(:ids AS text[]) AND i.claim_id = c.id"
+        " AND i.advice -> 'evidence' ->> 'note_id' = ANY (CAST(:ids AS text[]))"
+    ), gone)  # fmt: skip
+    session.execute(text(
+        "UPDATE receipt_claims SET note_ids = note_ids - CAST(:ids AS text[]) WHERE note_ids ?| CAST(:ids AS text[])"
+    ), gone)  # fmt: skip
+
+
 def _open() -> ColumnElement[bool]:
     of_note = or_(Job.note_id == Note.id, Job.trial_note_id == Note.id)
-    return exists().where(of_note, Job.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    return exists().where(of_note, Job.state.in_(_OPEN_JOBS))
 
 
 def _undecided() -> ColumnElement[bool]:

@@ -12,26 +12,39 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app.conversions import Conversion
+from app import receipt_work
 from app.db import Database
-from app.errors import Conflict, HyojunError
-from app.jobs import Claim, Convert, Policy, claim, claim_due, claim_lost, complete, extend, fail
+from app.errors import Conflict, HyojunError, InvalidInput
+from app.jobs import Claimed, ClaimedReceipt, Convert, Policy, claim, claim_due, claim_lost, complete, extend, fail
 from app.log import describe
+from app.receipt_work import CheckReceipt
 from schemas.job import JobState
 
 log = logging.getLogger(__name__)
 
 
-def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, policy: Policy) -> JobState | None:
-    """One attempt at a job, from claim to result. The state it ends in; None if there was nothing (more) to do here.
+def run(
+    database: Database,
+    job_id: UUID,
+    convert: Convert,
+    *,
+    worker: str,
+    policy: Policy,
+    check: CheckReceipt | None = None,
+) -> JobState | None:
+    """One attempt at a job, from claim to result: a note is converted, a claim of a claim file checked. The state it ends in;
+    None if there was nothing (more) to do here.
 
-    Raises nothing that the conversion raises: that ends in the job's state and reason.
+    Raises nothing that `convert` or `check` raises: that ends in the job's state and reason.
     """
     with database.session_scope() as session:
         claimed = claim(session, job_id, worker, policy)
@@ -39,7 +52,7 @@ def run(database: Database, job_id: UUID, convert: Convert, *, worker: str, poli
         log.info("job not free", extra={"job_id": job_id})
         return None
     with Heartbeat(database, policy.lease_seconds) as heartbeat:
-        return _attempt(database, claimed, convert, policy, heartbeat)
+        return _attempt(database, claimed, _Functions(convert, check), policy, heartbeat)
 
 
 def work(
@@ -51,19 +64,21 @@ def work(
     policy: Policy,
     slots: int,
     stopping: Callable[[], bool] = lambda: False,
+    check: CheckReceipt | None = None,
 ) -> int:
     """Works on `job_id` and on whatever else is due, up to `slots` jobs at the same time. How many attempts were made.
 
     Ends when nothing is due, takes nothing new once `policy.batch_seconds` are over or `stopping()`, and lets what runs
-    end. `convert` is called by several threads. Raises nothing that a conversion raises, as `run`.
+    end. `convert` and `check` are called by several threads. Raises nothing that they raise, as `run`.
     """
-    crew = _Crew(database, convert, worker, policy, slots, stopping)
+    functions = _Functions(convert, check)
+    crew = _Crew(database, functions, worker, policy, slots, stopping)
     attempts = 0
     claimed = crew.claim_first(job_id)
     while claimed is not None:
         if claimed.lost:
             with Heartbeat(database, policy.lease_seconds) as heartbeat:
-                _attempt(database, claimed, convert, policy, heartbeat)
+                _attempt(database, claimed, functions, policy, heartbeat)
             attempts += 1
         else:
             attempts += crew.run_together(claimed)
@@ -71,27 +86,48 @@ def work(
     return attempts
 
 
+@dataclass(frozen=True)
+class _Functions:
+    """What is done with a note, and with a claim of a claim file."""
+
+    convert: Convert
+    check: CheckReceipt | None
+
+    def work(self, claimed: Claimed, policy: Policy) -> Callable[[Session], None]:
+        """Does the work; the function that it gives stores it."""
+        if isinstance(claimed, ClaimedReceipt):
+            if self.check is None:
+                raise InvalidInput("this worker checks no claims")
+            checked = self.check(claimed.receipt_claim_id)
+            return partial(receipt_work.complete, claimed=claimed, work=checked)
+        conversion = self.convert(claimed.note, source=claimed.source)
+        share = policy.second_reader_share
+        return partial(
+            complete, claim=claimed, conversion=conversion, release=policy.release, second_reader_share=share
+        )
+
+
 class _Crew:
     def __init__(
         self,
         database: Database,
-        convert: Convert,
+        functions: _Functions,
         worker: str,
         policy: Policy,
         slots: int,
         stopping: Callable[[], bool],
     ) -> None:
-        self._database, self._convert, self._worker, self._policy = database, convert, worker, policy
+        self._database, self._functions, self._worker, self._policy = database, functions, worker, policy
         self._slots, self._stopping = slots, stopping
         self._end = time.monotonic() + policy.batch_seconds
 
-    def claim_first(self, job_id: UUID) -> Claim | None:
+    def claim_first(self, job_id: UUID) -> Claimed | None:
         """Jobs that lost their worker go before all others: they have waited for the end of a lease already."""
         with self._database.session_scope() as session:
             lost = claim_lost(session, self._worker, self._policy)
             return lost or claim_due(session, self._worker, self._policy, first=job_id)
 
-    def claim_next(self, *, lost: bool = False) -> Claim | None:
+    def claim_next(self, *, lost: bool = False) -> Claimed | None:
         """The next job that is due; `lost`: one that lost its worker goes before it, else such a job is left."""
         if self._stopping() or time.monotonic() >= self._end:
             return None
@@ -99,18 +135,18 @@ class _Crew:
             found = claim_lost(session, self._worker, self._policy) if lost else None
             return found or claim_due(session, self._worker, self._policy)
 
-    def run_together(self, claimed: Claim) -> int:
+    def run_together(self, claimed: Claimed) -> int:
         """`claimed` and what else is due, until nothing is. How many attempts were made."""
         attempts = 0
         running: set[Future[JobState | None]] = set()
-        waiting: Claim | None = claimed
+        waiting: Claimed | None = claimed
         with (
             Heartbeat(self._database, self._policy.lease_seconds) as heartbeat,
             ThreadPoolExecutor(self._slots, thread_name_prefix="job") as pool,
         ):
             while True:
                 while waiting is not None:
-                    running.add(pool.submit(_attempt, self._database, waiting, self._convert, self._policy, heartbeat))
+                    running.add(pool.submit(_attempt, self._database, waiting, self._functions, self._policy, heartbeat))
                     attempts += 1
                     waiting = self.claim_next() if len(running) < self._slots else None
                 if not running:
@@ -126,15 +162,16 @@ class _Crew:
 
 
 def _attempt(
-    database: Database, claimed: Claim, convert: Convert, policy: Policy, heartbeat: "Heartbeat"
+    database: Database, claimed: Claimed, functions: _Functions, policy: Policy, heartbeat: "Heartbeat"
 ) -> JobState | None:
-    ids = {"job_id": claimed.job_id, "note_id": claimed.note_id, "fence": claimed.fence, "attempt": claimed.attempts}
+    ids = {"job_id": claimed.job_id, "fence": claimed.fence, "attempt": claimed.attempts}
+    if not isinstance(claimed, ClaimedReceipt):
+        ids["note_id"] = claimed.note_id
     log.info("job started", extra=ids)
     started = time.monotonic()
     with heartbeat.of(claimed):
         try:
-            conversion = convert(claimed.note, source=claimed.source)
-            _store(database, claimed, conversion, policy)
+            _store(database, claimed, functions.work(claimed, policy))
             state: JobState | None = JobState.DONE
         except Conflict as conflict:
             log.warning("work refused: %s", conflict, extra=ids)
@@ -149,13 +186,12 @@ def _attempt(
     return state
 
 
-def _store(database: Database, claimed: Claim, conversion: Conversion, policy: Policy) -> None:
+def _store(database: Database, claimed: Claimed, store: Callable[[Session], None]) -> None:
     """Minutes of model time are not thrown away because the database restarts: tries for a quarter of a minute."""
     for pause in (1, 2, 4, 8, None):
         try:
             with database.session_scope() as session:
-                share = policy.second_reader_share
-                complete(session, claimed, conversion, release=policy.release, second_reader_share=share)
+                store(session)
             return
         except OperationalError:
             # The connection, not the data. The fence makes a second try safe even if the first commit went through.
@@ -172,12 +208,12 @@ class Heartbeat:
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self._database, self._lease_seconds = database, lease_seconds
         self._lock = threading.Lock()
-        self._claims: dict[UUID, Claim] = {}
+        self._claims: dict[UUID, Claimed] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     @contextmanager
-    def of(self, claimed: Claim) -> Iterator[None]:
+    def of(self, claimed: Claimed) -> Iterator[None]:
         with self._lock:
             self._claims[claimed.job_id] = claimed
         try:
@@ -185,7 +221,7 @@ class Heartbeat:
         finally:
             self._drop(claimed)
 
-    def _drop(self, claimed: Claim) -> None:
+    def _drop(self, claimed: Claimed) -> None:
         with self._lock:
             if self._claims.get(claimed.job_id) is claimed:
                 del self._claims[claimed.job_id]

@@ -40,6 +40,7 @@ from app.jobs import Convert, Policy
 from app.log import configure, describe
 from app.outgoing import Secrets
 from app.pusher import Sender
+from app.receipt_work import CheckReceipt, ReceiptWork, checking
 from app.settings import Settings
 from app.store import index
 from schemas.note import ChartNote
@@ -58,12 +59,13 @@ INDEX_PAUSE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A converter that is ready. `convert` may be called by `slots` threads at the same time; `load` tells how busy its
-    model is, where that is known."""
+    """A converter that is ready. `convert` and `check` may be called by `slots` threads at the same time; `load` tells how
+    busy its model is, where that is known. `check`: None: claims of claim files are not checked here."""
 
     convert: Convert
     slots: int = 1
     load: Callable[[], Load] = Load
+    check: CheckReceipt | None = None
 
 
 LoadConverter = Callable[[Settings, Database], Loaded]
@@ -91,11 +93,12 @@ def create_worker(settings: Settings, load_converter: LoadConverter | None = Non
             loaded = once.get()
         except Exception as error:  # noqa: BLE001  # whatever it is, the job fails with it
             # The job's reason says so. This job alone: with more, a missing file would fail the whole queue.
-            running.run(database, UUID(job_id), _refusing(error), worker=worker, policy=policy)
+            refuse, refuse_claim = _refusing(error)
+            running.run(database, UUID(job_id), refuse, worker=worker, policy=policy, check=refuse_claim)
             return
         running.work(
             database, UUID(job_id), counted.of(loaded.convert), worker=worker, policy=policy, slots=loaded.slots,
-            stopping=lambda: stop[0] != 0,
+            stopping=lambda: stop[0] != 0, check=counted.of(loaded.check) if loaded.check else None,
         )  # fmt: skip
 
     dispatcher = Dispatcher(database, publisher(celery), policy)
@@ -283,16 +286,20 @@ def _load(loaded: Loaded | None, counted: Counted) -> Load:
     return Load() if loaded is None else replace(loaded.load(), slots=loaded.slots, busy=counted.running)
 
 
-def _refusing(error: Exception) -> Convert:
+def _refusing(error: Exception) -> tuple[Convert, CheckReceipt]:
     def refuse(note: ChartNote, *, source: str) -> Conversion:
         raise error
 
-    return refuse
+    def refuse_claim(claim_id: UUID) -> ReceiptWork:
+        raise error
+
+    return refuse, refuse_claim
 
 
 def _load_pipeline(settings: Settings, database: Database) -> Loaded:
     # Imported here: a process that only publishes must not load the model's libraries.
     from app.pipeline import Converter
+    from app.receipt_pipeline import ReceiptChecker
     from app.terminology.importers import keep_version, lexicon_from, renewed
 
     with database.session_scope() as session:
@@ -301,6 +308,12 @@ def _load_pipeline(settings: Settings, database: Database) -> Loaded:
     converter = Converter.load(settings, lexicon)
     if converter.models is not None:
         _serve(converter.models, settings)
+    try:
+        checker = ReceiptChecker.load(settings) if converter.models is None else ReceiptChecker.of(converter.models)
+        check = checking(database, checker.check)
+    except HyojunError as error:  # notes can be read all the same
+        log.error("claims are not checked: %s", describe(error))
+        check = _refusing(error)[1]
     renewing = threading.Lock()
 
     def convert(note: ChartNote, *, source: str) -> Conversion:
@@ -325,7 +338,7 @@ def _load_pipeline(settings: Settings, database: Database) -> Loaded:
             step_slots=sum(engine.steps * engine.slots for engine in engines),
         )
 
-    return Loaded(convert, converter.slots, load)
+    return Loaded(convert, converter.slots, load, check)
 
 
 def _serve(models: "Models", settings: Settings) -> None:

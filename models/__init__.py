@@ -17,6 +17,7 @@ from models.jobs import Job, JobIssue
 from models.metadata import Base
 from models.notes import Note, NoteStatement, Run
 from models.push import Delivery, PushDestination, Subscription
+from models.receipts import ReceiptClaim, ReceiptFile, ReceiptItem, ReceiptTable
 from models.replay import TerminologyVersion, Trial, TrialNote
 from models.resources import ClinsBundle, ReleaseState, Resource, Ssmix2Message
 from models.review_work import (
@@ -68,6 +69,10 @@ __all__ = [
     "OidcLogin",
     "OneTimeLink",
     "PushDestination",
+    "ReceiptClaim",
+    "ReceiptFile",
+    "ReceiptItem",
+    "ReceiptTable",
     "Release",
     "ReleaseState",
     "ReleasedRecord",

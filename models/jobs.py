@@ -12,7 +12,7 @@ from schemas.job import JobState
 
 
 class Job(Base):
-    """One conversion of one note. Only `app.jobs` writes these rows; all times are the database's clock.
+    """One conversion of one note, or one check of one claim. Only `app.jobs` writes these rows; all times are the database's clock.
 
     `attempts` counts starts. `fence` grows with every claim: work is accepted only from the holder of the newest one.
     `dispatches` counts messages sent since the last claim; `dispatched_at` is the newest of them.
@@ -26,6 +26,8 @@ class Job(Base):
     trial_id: Mapped[UUID | None]
     """The trial that it was made for; it stays when its work becomes the note's result."""
     trial_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("notes.id", ondelete="CASCADE"))
+    receipt_claim_id: Mapped[UUID | None] = mapped_column(ForeignKey("receipt_claims.id", ondelete="CASCADE"))
+    """The claim of a file that it checks; there is no note then. A claim has one job at a time, and no former ones."""
     batch_id: Mapped[UUID | None] = mapped_column(index=True)
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """The lower goes first: `app.jobs.INTERACTIVE`, `app.jobs.BATCH`."""
@@ -55,10 +57,16 @@ class Job(Base):
         Index("uq_jobs_open_note", "note_id", unique=True, postgresql_where=text("state IN ('queued', 'running')")),
         Index("ix_jobs_note_id", "note_id", "queued_at"),
         Index("ix_jobs_queued", "priority", "queued_at", postgresql_where=text("state = 'queued'")),
-        CheckConstraint("num_nonnulls(note_id, trial_note_id) = 1", name="one_note"),
+        CheckConstraint("num_nonnulls(note_id, trial_note_id, receipt_claim_id) = 1", name="one_subject"),
         CheckConstraint("trial_note_id IS NULL OR trial_id IS NOT NULL", name="trial"),
         Index("ix_jobs_trial_note_id", "trial_note_id", postgresql_where=text("trial_note_id IS NOT NULL")),
         Index("ix_jobs_trial_id", "trial_id", "state", postgresql_where=text("trial_id IS NOT NULL")),
+        Index(
+            "uq_jobs_receipt_claim_id",
+            "receipt_claim_id",
+            unique=True,
+            postgresql_where=text("receipt_claim_id IS NOT NULL"),
+        ),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     )

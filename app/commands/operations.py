@@ -291,7 +291,7 @@ def purge(
             )  # fmt: skip
     out.print(
         f"deleted: {gone.notes} notes, {gone.bundles} bundles that were handed out, {gone.batches} batches, "
-        f"{gone.expired} tokens, sessions and exports that had ended", soft_wrap=True, markup=False,
+        f"{gone.receipts} claim files, {gone.expired} tokens, sessions and exports that had ended", soft_wrap=True, markup=False,
     )  # fmt: skip
 
 
