@@ -26,6 +26,7 @@ from app.commands import (
     push,
     quiet,
     read_settings,
+    receipts,
     replay,
     store,
     tell,
@@ -245,6 +246,7 @@ app.add_typer(models.models, name="models")
 app.add_typer(terminology.terminology, name="terminology")
 app.add_typer(local_codes.local_codes, name="local-codes")
 app.add_typer(batch.app, name="batch")
+app.add_typer(receipts.app, name="receipts")
 app.add_typer(push.push, name="push")
 app.add_typer(access.users, name="users")
 app.add_typer(access.clients, name="clients")

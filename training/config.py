@@ -3,6 +3,7 @@
     seed = 1
     run = "training/runs/mine"    stands for {run} in every text below
     [corpus]    synthetic notes          python -m training.corpus
+    [claims]    chats about receipts     python -m training.receipts
     [decoder]   our own small decoder; without this table `init` names a local Hugging Face model
     [base]      pre-training             python -m training.base
     [sft]       fine-tuning              python -m training.sft
@@ -43,6 +44,13 @@ class Corpus(_Table):
     context_tokens: int = Field(8192, ge=512)
 
 
+class Claims(_Table):
+    """Chats about synthetic claims. `out`: the JSONL file to write; `count`: claims that are drawn for it."""
+
+    out: Path
+    count: int = Field(20_000, ge=1)
+
+
 class Decoder(_Table):
     """Sizes of our own decoder; `tokenizer_notes`: synthetic notes that its tokenizer is made from."""
 
@@ -59,7 +67,8 @@ class Decoder(_Table):
 class Training(_Table):
     """One step of training. Either `steps` or `minutes` (of training time, over all resumed runs).
 
-    `out`: folder of its checkpoints. `init`: what to start from (a checkpoint.pt of our own; a local folder of a
+    `use`: what our own decoder learns, the notes of use case 1 or the claims of use case 2 (a Hugging Face model: what
+    `data` says). `out`: folder of its checkpoints. `init`: what to start from (a checkpoint.pt of our own; a local folder of a
     Hugging Face model or of a LoRA adapter on one); None: from nothing. `data`: folder of a corpus, or a JSONL file of
     chats ({"messages": […]}); None: notes are made on the way.
 
@@ -67,10 +76,13 @@ class Training(_Table):
     of a Hugging Face model over all processes, `micro_batch` of them at once in each. `save_steps`, `save_minutes`: how
     often the state is written; `keep`: the weights of the last so many of these times are kept for averaging.
 
-    `method`, `rank`, `alpha`, `dropout`, `targets`: for Hugging Face models; a LoRA on the named linear layers.
+    `method`: full, or lora with `rank` and `alpha` on the linear layers `targets` (of our own decoder q, k, v, o, gate, up,
+    down; q_proj means q there), where `init` is the model below it. qlora, `dropout` and `checkpoint_activations` are for
+    Hugging Face models alone.
     """
 
     out: Path
+    use: Literal["uc1", "uc2"] = "uc1"
     init: Path | None = None
     data: Path | None = None
     steps: int | None = Field(None, ge=1)
@@ -111,9 +123,9 @@ class Average(_Table):
 
 
 class Export(_Table):
-    """`source`: a checkpoint of our own decoder or its folder; a local folder of a Hugging Face model or of a LoRA
-    adapter. `base`: the GGUF that an adapter has to fit. `pre`: llama.cpp's name of the tokenizer's way to cut text;
-    None: that of the architecture."""
+    """`source`: a checkpoint of our own decoder, or of an adapter on it, or its folder; a local folder of a Hugging Face
+    model or of a LoRA adapter. `base`: the GGUF that an adapter has to fit. `pre`: llama.cpp's name of the tokenizer's way
+    to cut text; None: that of the architecture. `type`: an adapter is written as f16, or else as f32."""
 
     source: Path
     target: Path
@@ -143,6 +155,7 @@ class Config(_Table):
     seed: int = 1
     run: str = "training/runs"
     corpus: Corpus | None = None
+    claims: Claims | None = None
     decoder: Decoder | None = None
     base: Training | None = None
     sft: Training | None = None

@@ -15,18 +15,22 @@ from app.generation.chat import Message
 from app.generation.context import Memory
 from app.generation.modelfile import ModelFile
 from app.generation.reader import NoteReader
+from app.generation.receipt_form import RECEIPT_FORM
+from app.generation.receipt_reader import ReceiptReader
 from app.generation.registry import Entry, Fingerprints, ModelOptions, Models, Registry
+from schemas.receipt import Block, Case
 
 _BLOCK_BYTES = {"f32": 4 * 32, "f16": 2 * 32, "bf16": 2 * 32, "q8_0": 34, "q4_0": 18}  # 32 numbers, with their scale: ggml-common.h
 _CELLS = 256  # llama.cpp rounds the room of each sequence up to a multiple (llama_context::llama_context)
 _SAMPLE = "高血圧症\nHbA1c 7.2%"
+_CASE = Case(head="男 54歳 入院外 2026年5月", blocks=(Block(line=1, text="診療行為 HbA1c 1回"),))
 _GRAMMAR = str(llguidance.grammar_from("lark", 'start: "yes" | "no"'))
 
 
 @dataclass(frozen=True)
 class Description:
     """One name of the registry. Sizes are bytes; `kv_bytes` is reserved when the model is opened, for all slots and once
-    for all names of one file. `form`: compact (trained on the statement form), chat (has a chat template), text (has
+    for all names of one file. `form`: compact (trained on the form of its use), chat (has a chat template), text (has
     neither). `problem`: why it cannot work; None: nothing speaks against it."""
 
     name: str
@@ -83,7 +87,8 @@ def _describe(known: Registry, entry: Entry, memory: Memory) -> Description:
     try:
         known.require_files(entry.name)
         file = modelfile.read_model_file(entry.file)
-        writes = _form(file)
+        trained = _trained(file, entry)
+        writes = _form(file, trained)
         # A model that was trained on the form gets no prompt; see NoteReader.
         prompt = "" if entry.prompt is None or writes == "compact" else registry.prompt_text(entry.prompt)
         return replace(
@@ -94,8 +99,8 @@ def _describe(known: Registry, entry: Entry, memory: Memory) -> Description:
             trained_tokens=file.number(f"{file.architecture}.context_length"),
             kv_bytes=_kv_bytes(file, memory),
             form=writes,
-            fingerprints=registry.fingerprints(entry.file, prompt, entry.adapter),
-            problem=_problem(entry, file, memory, writes),
+            fingerprints=registry.fingerprints(entry.file, prompt, entry.adapter, use=entry.name),
+            problem=_problem(entry, file, memory, trained, writes),
         )
     except HyojunError as error:
         return replace(found, problem=str(error))
@@ -103,20 +108,26 @@ def _describe(known: Registry, entry: Entry, memory: Memory) -> Description:
         return replace(found, problem=f"{error.filename}: {error.strerror}")
 
 
-def _form(file: ModelFile) -> str:
-    if file.text("hyojun.form") is not None:
+def _trained(file: ModelFile, entry: Entry) -> str | None:
+    """The form that it was trained on: that of the adapter where it says one."""
+    own = modelfile.read_model_file(entry.adapter).text("hyojun.form") if entry.adapter else None
+    return own or file.text("hyojun.form")
+
+
+def _form(file: ModelFile, trained: str | None) -> str:
+    if trained is not None:
         return "compact"
     return "chat" if file.text("tokenizer.chat_template") else "text"
 
 
-def _problem(entry: Entry, file: ModelFile, memory: Memory, writes: str) -> str | None:
+def _problem(entry: Entry, file: ModelFile, memory: Memory, trained: str | None, writes: str) -> str | None:
     if file.text("general.type") == "adapter":
         return f"{entry.file} is an adapter, not a model; name it as adapter = … of a use case"
     if not file.architecture:
         return f"{entry.file} names no architecture; it is not a language model for llama.cpp"
-    trained = file.text("hyojun.form")
-    if trained not in (None, form.FORM_VERSION):
-        return f"{entry.file} writes form {trained}, this version reads {form.FORM_VERSION}; use the model of this version"
+    read = RECEIPT_FORM if entry.name == registry.RECEIPTS else form.FORM_VERSION
+    if trained not in (None, read):
+        return f"{entry.adapter or entry.file} writes form {trained}, this version reads {read}; use the model of this version"
     if writes == "text" and entry.prompt is not None:
         return f"{entry.file} carries neither the statement form nor a chat template; use an instruction model"
     with_its_own = replace(memory, adapters={entry.name: entry.adapter} if entry.adapter else {})
@@ -201,6 +212,9 @@ def _try(models: Models, name: str) -> Trial:
     entry = models.registry.get(name)
     model, adapter = models.use(name)
     started = time.monotonic()
+    if name == registry.RECEIPTS:
+        judged = ReceiptReader(model, adapter=adapter, prompt=entry.prompt or name).advise(_CASE, everything=True)
+        return Trial(name, None, judged.sampled_tokens + judged.forced_tokens, time.monotonic() - started)
     if model.metadata("hyojun.form") is not None or name == registry.READING:
         # Its vocabulary, its template and its grammar are checked by reading a note.
         reading = NoteReader(model, adapter=adapter, prompt=entry.prompt or registry.READING).read(_SAMPLE, [], "progress")

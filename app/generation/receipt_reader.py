@@ -28,7 +28,6 @@ from schemas.statement import EvidenceSpan
 _COMPACT_TOKENS = 1000
 """Replayed tokens of one window for the compact form; the shipped adapter was trained on cases of up to 1,280 in all."""
 _CHAT_SHARE = 4
-_MODULES = ("form.py", "grammar.py", "receipt_form.py")
 
 
 @dataclass
@@ -70,7 +69,7 @@ class ReceiptReader:
         self.compact = trained is not None
         self.prompt = "" if self.compact else registry.prompt_text(prompt)
         path = model.fingerprint(adapter) if isinstance(model, RemoteModel) else model.path
-        self.fingerprints = registry.fingerprints(path, self.prompt, file, form=_MODULES)
+        self.fingerprints = registry.fingerprints(path, self.prompt, file, use=registry.RECEIPTS)
         self._vocabulary = Vocabulary(model, compact=self.compact)
 
     @classmethod

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -379,14 +379,13 @@ class Fingerprints:
         return asdict(self)
 
 
-def fingerprints(
-    model: Path | str, prompt: str, adapter: Path | None = None, *, form: Sequence[str] = ("form.py", "grammar.py")
-) -> Fingerprints:
+def fingerprints(model: Path | str, prompt: str, adapter: Path | None = None, *, use: str = READING) -> Fingerprints:
     """Fingerprints of the GGUF at `model`, of `adapter` and of the text `prompt`. `model` as text: the fingerprint of a
-    model that is elsewhere, which nobody here can read (`RemoteModel.fingerprint`). `form`: the modules that write the
-    grammar."""
+    model that is elsewhere, which nobody here can read (`RemoteModel.fingerprint`). `use`: the use case, whose grammar it
+    is."""
     here = Path(__file__).parent
-    code = [(here / name).read_bytes() for name in (*form, "segments.py")]
+    modules = ["form.py", "grammar.py", "segments.py", *(["receipt_form.py"] if use == RECEIPTS else [])]
+    code = [(here / name).read_bytes() for name in modules]
     if isinstance(model, Path):
         model = _digest(*(sample for part in modelfile.parts(model) for sample in _samples(part)))
     return Fingerprints(

@@ -344,6 +344,9 @@ def _record(number: int, raw: bytes) -> Record:
         fields = tuple(content.decode(ENCODING).split(","))
     except UnicodeDecodeError as error:
         return Record(number, ("",), raw, f"is not Shift_JIS at byte {error.start}")
+    # No text of a database can hold it, and no claim has a use for it.
+    if b"\0" in content:
+        return Record(number, ("",), raw, f"holds the character NUL at byte {content.index(0)}")
     if not (len(fields[0]) == 2 and fields[0].isascii() and fields[0].isupper()):
         return Record(number, ("",), raw, "does not begin with a kind of record (two capital letters)")
     return Record(number, fields, raw)

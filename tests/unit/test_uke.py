@@ -92,6 +92,14 @@ def test_lines_that_are_no_records() -> None:
     assert len(first.diseases) == 3 and not second.faults
 
 
+def test_a_line_with_nul_is_a_fault() -> None:
+    """A database's text cannot hold it."""
+    raw = as_bytes(LINES[:3]) + b"SY,2500013\0,20210801,1\r\n" + as_bytes(LINES[3:])
+    faults = [fault for part in read_uke(io.BytesIO(raw)) for fault in part.faults]
+    assert [(fault.line, "NUL" in fault.text) for fault in faults] == [(4, True)]
+    assert b"".join(write_uke(read_uke(io.BytesIO(raw)))) == raw
+
+
 def test_a_file_that_is_none() -> None:
     [part] = parts_of(b"\x89PNG\r\n")
     assert isinstance(part, Other) and part.faults
