@@ -40,6 +40,9 @@ from app.web.login_pages import LoginPages
 from app.web.metrics_api import metrics_router
 from app.web.pages import pages_router
 from app.web.push_api import push_router
+from app.web.receipt_actions import ReceiptActions
+from app.web.receipt_pages import ReceiptPages
+from app.web.receipts_api import receipts_router
 from app.web.rendered import rendered_router
 from app.web.requests import Watched
 from app.web.review_actions import ReviewActions
@@ -85,6 +88,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     sender = Facility(settings.facility_name or "", institution_number=settings.institution_number)
     app.include_router(api_router(database, sender))
     app.include_router(batches_router(database, sender, max_bytes=settings.batch_max_bytes))
+    app.include_router(receipts_router(database, max_bytes=settings.batch_max_bytes))
     # Operations before `/fhir/{type}/{id}`, which would take their names for ids.
     app.include_router(clins_router(database))
     app.include_router(terminology_router(database, settings.institution_number))
@@ -110,6 +114,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     app.include_router(audit_router(database))
     standard = Standard(settings, profiles=profiles)
     app.include_router(rendered_router())
+    # Before `/review/{note_id}`, which would take their names for ids.
+    app.include_router(ReceiptPages(database).router())
+    app.include_router(ReceiptActions(database, max_bytes=settings.batch_max_bytes).router())
     app.include_router(ReviewPages(database, standard).router())
     app.include_router(ReviewActions(database, standard).router())
     background = Background()
@@ -143,7 +150,11 @@ def _edge(settings: Settings) -> Edge:
     hosts = [name.strip() for name in (settings.allowed_hosts or "").split(",") if name.strip()]
     if settings.public_url is not None and not hosts:
         hosts = [urlsplit(settings.public_url).hostname or ""]
-    return Edge(settings.public_url, hosts, trusted, streamed=("/api/batches", "/batches", "/admin/terminology/imports"))
+    streamed = (
+        "/api/batches", "/batches", "/admin/terminology/imports", "/review/receipts/files", "/api/receipt-checks",
+        "/api/receipt-tables",
+    )  # fmt: skip
+    return Edge(settings.public_url, hosts, trusted, streamed=streamed)
 
 
 def _door(settings: Settings) -> Door:

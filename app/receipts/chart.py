@@ -37,9 +37,13 @@ MENTION = "記載"
 
 # What ends a clause: the end of a sentence or a line; a tab or several spaces part the columns of a list.
 _BORDER = re.compile(r"[。\n\t]|[ \u3000]{2,}")
-# Parts of a disease's or drug's name that say nothing of what it is.
+# Parts of a disease's name that say nothing of what it is; a drug's name without form, strength and maker.
 _SIDES = re.compile(r"^(?:両側?|右側?|左側?|急性|慢性|再発性)|の疑い$")
-_PRODUCT = re.compile(r"[^0-9０-９「（(％%]{3,}")
+_PRODUCT = re.compile(
+    r"([^0-9０-９「（(％%]{2,}?)"
+    r"(?:口腔内崩壊錠|ＯＤ錠|OD錠|徐放錠|腸溶錠|錠|徐放カプセル|カプセル|細粒|顆粒|散|ドライシロップ|シロップ|点眼液|点鼻液|軟膏|クリーム|ローション|テープ|"
+    r"パップ|貼付剤|坐剤|坐薬|注射液|静注|皮下注|注|吸入液|エアゾール|液)?(?:[0-9０-９「（(％%]|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def _wanted(claim: Claim, subject: Disease | Item, findings: Iterable[Finding], 
     ingredient = ""
     if drug := tables.drugs.get(subject.code):
         ingredient = drug.ingredient
-        words += [match[0] for match in [_PRODUCT.match(drug.name)] if match]
+        words += [match[1] for match in [_PRODUCT.match(drug.name)] if match]
     elif act := tables.acts.get(subject.code):
         words.append(act.name)
     prefixes: list[str] = []
@@ -140,7 +144,8 @@ class _Chart:
         elif statement.kind is Kind.PRESCRIPTION and wanted.ingredient:
             named = any(word in _fold(statement.name.quote) for word in wanted.words)
             if named or any(code.startswith(wanted.ingredient) for code in codes):
-                return ORDERS[statement.action]
+                days = record.dosage.days if record.dosage else None
+                return ORDERS[statement.action] + (f" {days}日分" if days else "")
         return None
 
     def _around(self, start: int, end: int) -> tuple[int, int]:

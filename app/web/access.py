@@ -25,7 +25,9 @@ from schemas.access import Principal, Right
 SESSION_LIFETIMES = Lifetimes(idle_seconds=30 * 60, max_seconds=12 * 3600)
 MAX_FORM_BYTES = 65_536
 _SAFE = ("GET", "HEAD", "OPTIONS")
-UPLOADS = ("/batches", "/admin/clients", "/admin/clients/{client_id}/keys", "/admin/terminology/imports")
+UPLOADS = (
+    "/batches", "/admin/clients", "/admin/clients/{client_id}/keys", "/admin/terminology/imports", "/review/receipts/files",
+)  # fmt: skip
 """Routes that take a form with a file: they read it with `app.web.uploads`, which checks the form's token before the file."""
 _SIGN_IN_ROUTES = ("/login", "/login/oidc", "/login/oidc/callback", "/setup", "/auth/token")
 

@@ -40,8 +40,8 @@ def pages_router(database: Database, version: str, checks: Mapping[str, Check], 
                 values = {"name": person.name, "roles": role_names(person.roles), "csrf_token": csrf_token(secret)}
                 links = " · ".join(
                     f'<a href="{path}">{said(LANGUAGES[0], word)}</a>'
-                    for path, word, right in NAVIGATION
-                    if current_principal(request).has(right)
+                    for path, word, rights in NAVIGATION
+                    if current_principal(request).rights & rights
                 )
                 who = fill("who.html", values, {"links": links})
         return page(TITLE, fill("home.html", progress.model_dump() | {"version": version}, {"who": who}))

@@ -33,6 +33,7 @@ _CLIENTS = (Right.CLIENTS,)
 _TABLES = (Right.TERMINOLOGY_WRITE,)
 _AUDIT = (Right.AUDIT,)
 _REVIEW = (Right.REVIEW,)
+_CLAIMS = (Right.BATCHES, Right.REVIEW)
 _FHIR: Mapping[str, Rule] = dict.fromkeys(("GET", "POST", "PUT", "PATCH", "DELETE"), Need.FHIR)
 
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -161,6 +162,18 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/review/{}/items/{}/decide": {"POST": _REVIEW},
     "/review/{}/items/{}/amend": {"POST": _REVIEW},
     "/review/{}/items/{}/undo": {"POST": _REVIEW},
+    # Receipt checks: the page of a claim shows the chart, and decides.
+    "/review/receipts": {"GET": _CLAIMS},
+    "/review/receipts/files": {"POST": _CLAIMS},
+    "/review/receipts/{}": {"GET": _CLAIMS},
+    "/review/receipts/{}/recheck": {"POST": _CLAIMS},
+    "/review/receipts/{}/cancel": {"POST": _CLAIMS},
+    "/review/receipts/{}/next": {"POST": _REVIEW},
+    "/review/receipts/{}/{}": {"GET": _REVIEW},
+    "/review/receipts/{}/{}/items/{}": {"GET": _REVIEW},
+    "/review/receipts/{}/{}/items/{}/edit": {"GET": _REVIEW, "POST": _REVIEW},
+    "/review/receipts/{}/{}/items/{}/decide": {"POST": _REVIEW},
+    "/review/receipts/{}/{}/items/{}/undo": {"POST": _REVIEW},
     # Many notes, and what goes out by itself.
     "/api/batches": {"GET": _BATCHES, "POST": _BATCHES},
     "/api/batches/{}": {"GET": _BATCHES},
@@ -173,6 +186,20 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     "/api/batches/{}/report.csv": {"GET": _BATCHES},
     "/api/batches/{}/output.ndjson": {"GET": _BATCHES},
     "/api/batches/{}/ssmix2.zip": {"GET": _BATCHES},
+    # Receipts: whoever sends notes sends claims; people who judge decide.
+    "/api/receipt-checks": {"GET": _CLAIMS, "POST": _CLAIMS},
+    "/api/receipt-checks/{}": {"GET": _CLAIMS},
+    "/api/receipt-checks/{}/claims": {"GET": _CLAIMS},
+    "/api/receipt-checks/{}/claims/{}": {"GET": _CLAIMS},
+    "/api/receipt-checks/{}/cancel": {"POST": _CLAIMS},
+    "/api/receipt-checks/{}/recheck": {"POST": _CLAIMS},
+    "/api/receipt-checks/{}/report.csv": {"GET": _CLAIMS},
+    "/api/receipt-checks/{}/uke": {"GET": _CLAIMS},
+    "/api/receipt-items/{}/decision": {"POST": _REVIEW},
+    "/api/receipt-items/{}/undo": {"POST": _REVIEW},
+    "/api/receipt-tables": {"GET": (Right.TERMINOLOGY_READ,), "POST": _TABLES},
+    "/api/receipt-tables/{}/activate": {"POST": _TABLES},
+    "/api/receipt-tables/{}/deactivate": {"POST": _TABLES},
     "/api/push/destinations": {"GET": _PUSH, "POST": _PUSH},
     "/api/push/destinations/{}": {"GET": _PUSH, "DELETE": _PUSH},
     "/api/push/destinations/{}/pause": {"POST": _PUSH},

@@ -26,13 +26,14 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'"
 )
-NAVIGATION: list[tuple[str, str, Right]] = [
-    ("/review", "queue", Right.REVIEW),
-    ("/dashboard", "dashboard", Right.REVIEW),
-    ("/batches", "batches", Right.BATCHES),
-    ("/admin", "admin", Right.USERS),
+NAVIGATION: list[tuple[str, str, frozenset[Right]]] = [
+    ("/review", "queue", frozenset({Right.REVIEW})),
+    ("/review/receipts", "receipts", frozenset({Right.REVIEW, Right.BATCHES})),
+    ("/dashboard", "dashboard", frozenset({Right.REVIEW})),
+    ("/batches", "batches", frozenset({Right.BATCHES})),
+    ("/admin", "admin", frozenset({Right.USERS})),
 ]
-"""Path, word and right of what the head of every page leads to."""
+"""Path, word and rights, of which one is enough, of what the head of every page leads to."""
 
 _HERE = Path(__file__).parent
 _STATIC = _HERE / "static"
@@ -47,7 +48,7 @@ def rendered(
     """The template `name` with `values`, and what every page knows: `t` (words), `language`, `who`, `csrf_token`, `links`."""
     language = language_of(request)
     secret = session_secret(request)
-    links = [(path, word) for path, word, right in NAVIGATION if who.has(right)]
+    links = [(path, word) for path, word, rights in NAVIGATION if who.rights & rights]
     known = {
         "t": lambda key, **parts: said(language, key, **parts),
         "language": language,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from app.web.admin_words import ADMIN_WORDS
+from app.web.receipt_words import RECEIPT_WORDS
 
 LANGUAGES = ("ja", "en")
 """The first one is that of somebody who has not chosen."""
@@ -30,6 +31,7 @@ def issue_words(text: str, language: str) -> str:
 
 WORDS: Mapping[str, tuple[str, str]] = {
     **ADMIN_WORDS,
+    **RECEIPT_WORDS,
     "product": ("標準 Hyojun", "Hyojun"),
     "skip": ("本文へ移動", "Skip to content"),
     "navigation": ("メニュー", "Menu"),
@@ -320,6 +322,20 @@ _ISSUES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"nothing to undo", "取り消す判断がありません。"),
         (r"no table that is loaded has this code", "読み込まれている表にこのコードがありません。"),
         (r"reason: must have", "理由を入力してください。"),
+        (r"a later check took its place", "点検し直されたため、この指摘はなくなりました。ページを読み込み直してください。"),
+        (r"somebody was faster", "この指摘は別の人が先に判断しました。"),
+        (r"^code: must have", "コードは、傷病名は 7 桁、ほかは 9 桁です。"),
+        (r"^modifiers: must be", "修飾語は 4 桁のコードを空白で区切ってください。"),
+        (r"^started: must be", "診療開始日を確かめてください。"),
+        (r"^count: must be", "回数は 1 から 999 までです。"),
+        (r"^comment: is missing", "コメントを入力してください。"),
+        (r"^comment: has more than", "コメントが長すぎます。"),
+        (r"^note .* was born on another day than the claim's", "生年月日がレセプトと異なるため、照合しなかった記録があります。"),
+        (r"^note .* is not converted yet", "まだ変換されていないため、文字列だけを照合した記録があります。"),
+        (r"^judged in \d+ parts", "行が多いため、分けて照合しました。"),
+        (r"no note of this patient and month", "この患者のこの月の記録がないため、カルテとは照合していません。"),
+        (r"no model is configured for receipts", "レセプト用のモデルが設定されていないため、表による点検だけを行いました。"),
+        (r"the model for receipts cannot be used", "レセプト用のモデルを使えないため、表による点検だけを行いました。"),
         (r"does not exist", "見つかりません。"),
     )
 )

@@ -46,6 +46,12 @@ xxxxxx POST /login
 .oxxxx GET /api/batches/{}/report.csv, /api/batches/{}/report.html, /api/batches/{}/ssmix2.zip
 .oxxxx POST /api/batches, /api/batches/{}/cancel, /api/batches/{}/pause, /api/batches/{}/resume
 .oxxxx POST /api/batches/{}/retry-failed
+.ooxxx GET /api/receipt-checks, /api/receipt-checks/{}, /api/receipt-checks/{}/claims, /api/receipt-checks/{}/claims/{}
+.ooxxx GET /api/receipt-checks/{}/report.csv, /api/receipt-checks/{}/uke
+.ooxxx POST /api/receipt-checks, /api/receipt-checks/{}/cancel, /api/receipt-checks/{}/recheck
+.xoxxx POST /api/receipt-items/{}/decision, /api/receipt-items/{}/undo
+.oooxx GET /api/receipt-tables
+.xxoxx POST /api/receipt-tables, /api/receipt-tables/{}/activate, /api/receipt-tables/{}/deactivate
 .oxoxx GET /api/push/deliveries, /api/push/destinations, /api/push/destinations/{}
 .oxoxx POST /api/push/deliveries/{}/replay, /api/push/destinations, /api/push/destinations/{}/pause
 .oxoxx POST /api/push/destinations/{}/replay, /api/push/destinations/{}/resume
@@ -56,6 +62,11 @@ xxxxxx POST /login
 .xoxxx POST /review/{}/add, /review/{}/release, /review/{}/withdraw, /review/{}/differences
 .xoxxx POST /review/{}/second, /review/{}/second/choose, /review/{}/second/finish
 .xoxxx POST /review/{}/items/{}/decide, /review/{}/items/{}/amend, /review/{}/items/{}/undo
+.ooxxx GET /review/receipts, /review/receipts/{}
+.ooxxx POST /review/receipts/files, /review/receipts/{}/recheck, /review/receipts/{}/cancel
+.xoxxx GET /review/receipts/{}/{}, /review/receipts/{}/{}/items/{}, /review/receipts/{}/{}/items/{}/edit
+.xoxxx POST /review/receipts/{}/next, /review/receipts/{}/{}/items/{}/decide, /review/receipts/{}/{}/items/{}/edit
+.xoxxx POST /review/receipts/{}/{}/items/{}/undo
 .oxxxx GET /v1/models, /v1/models/{}
 .oxxxx POST /v1/chat/completions, /v1/completions
 .oooox GET /fhir/CodeSystem, /fhir/CodeSystem/{}, /fhir/CodeSystem/$lookup, /fhir/ValueSet/$expand

@@ -319,7 +319,7 @@
     if (picking && selected()) take();
   });
   note?.addEventListener("blur", () => byId("caret")?.remove());
-  note?.addEventListener("click", (event) => {
+  byId("note-text")?.addEventListener("click", (event) => {
     const mark = event.target.closest("mark");
     if (!mark || selected() || picking) return;
     const owners = mark.dataset.items.split(" ").map((id) => byId(`item-${id}`)).filter(Boolean);
@@ -369,6 +369,7 @@
 
   let asked = 0;
   function check(form) {
+    if (!form.dataset.check) return; // nothing is computed of what it says
     later("check", 150, async () => {
       const number = asked += 1;
       try {
