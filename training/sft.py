@@ -2,10 +2,10 @@
 
 Table [sft]. With a table [decoder] our own small decoder learns the statement form of synthetic notes, or the receipt form
 of synthetic claims (`use`), with loss on what it will have to choose (`encode.Example.learn`); Muon on the matrices of the
-blocks, AdamW on the rest, or with method lora AdamW on an adapter alone. Without one the Hugging Face model in the local folder `init` learns chats, {"messages":
-[{"role", "content"}, …]} a line, with loss on the last message. `data` is a JSONL file of them, or a folder that
-`training.corpus` (`chat`) has written for use case 1; another use case is another file. A run that was interrupted goes on
-from its last state; on several GPUs start it with `torchrun`.
+blocks, AdamW on the rest, or with method lora AdamW on an adapter alone. Without one the Hugging Face model in the local
+folder `init` learns chats, {"messages": [{"role", "content"}, …]} a line, with loss on the last message. `data` is a JSONL
+file of them (use case 2: `training.receipts`), or a folder that `training.corpus` (`chat`) has written for use case 1. A run
+that was interrupted goes on from its last state; on several GPUs start it with `torchrun`.
 """
 
 import json
