@@ -125,11 +125,11 @@ class Average(_Table):
 class Export(_Table):
     """`source`: a checkpoint of our own decoder, or of an adapter on it, or its folder; a local folder of a Hugging Face
     model or of a LoRA adapter. `base`: the GGUF that an adapter has to fit. `pre`: llama.cpp's name of the tokenizer's way
-    to cut text; None: that of the architecture. `type`: an adapter is written as f16, or else as f32."""
+    to cut text; None: that of the architecture. `type`; None: q8_0 for a model, f32 for an adapter."""
 
     source: Path
     target: Path
-    type: Literal["f32", "f16", "q8_0", "q4_k_m"] = "q8_0"
+    type: Literal["f32", "f16", "q8_0", "q4_k_m"] | None = None
     name: str = "hyojun-uc1"
     base: Path | None = None
     pre: str | None = None

@@ -2,7 +2,8 @@
 
 Table [export]. `source` is a checkpoint of our own decoder (architecture qwen2, the fragments of the statement form as
 control tokens, key `hyojun.form`) or of a LoRA adapter on it, a Hugging Face folder of a Qwen2 or Llama model, or a LoRA
-adapter (PEFT) on one. Types f32, f16, q8_0, and q4_k_m through llama.cpp; adapters are f16 or else f32.
+adapter (PEFT) on one. Types f32, f16, q8_0, and q4_k_m (models alone) through llama.cpp; a
+model is q8_0 where nothing else is asked for, an adapter f32.
 """
 
 import json
@@ -37,7 +38,7 @@ def export(plan: Export) -> Path:
         finally:
             whole.unlink(missing_ok=True)
     else:
-        _write(plan, target, cast(gguf_file.Type, plan.type))
+        _write(plan, target, cast(gguf_file.Type, plan.type or "q8_0"))
     return target
 
 
@@ -54,8 +55,9 @@ def _is_huggingface(source: Path) -> bool:
 
 
 def _factors(plan: Export) -> gguf_file.Type:
-    """An adapter is small, and blocks of a low rank are none: only 16 or 32 bits."""
-    return "f16" if plan.type == "f16" else "f32"
+    """What q8_0 cannot hold, since the rank is no multiple of its block, is f16 then. On the CPU q8_0 alone computes the same
+    for a sequence whatever is decoded beside it."""
+    return "f32" if plan.type in (None, "q4_k_m") else cast(gguf_file.Type, plan.type)
 
 
 def _write(plan: Export, target: Path, weights: gguf_file.Type) -> None:

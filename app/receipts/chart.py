@@ -34,6 +34,10 @@ ORDERS = {
     Action.PLAN: "処方・予定", Action.HISTORY: "処方・過去", None: "処方",
 }  # fmt: skip
 MENTION = "記載"
+_STRENGTH = re.compile(r"[0-9]+(?:\.[0-9]+)?(?: ?(?:mg|μg|mcg|g|ml|%|単位))?")
+_UNIT = "mμcgl%単位"
+_SIDE_WORDS = {"右": "右", "左": "左", "両": "両側", "rt": "右", "lt": "左", "bil": "両側"}
+_SIDE = re.compile("[右左両]|(?<![a-z])(?:rt|lt|bil)(?![a-z])")
 
 # What ends a clause: the end of a sentence or a line; a tab or several spaces part the columns of a list.
 _BORDER = re.compile(r"[。\n\t]|[ \u3000]{2,}")
@@ -80,11 +84,17 @@ def case(claim: Claim, findings: Sequence[Finding], tables: Tables, entries: Seq
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What makes a passage concern a line. `icd10`: prefixes, of `conditions` that it is about; `ingredient`: of a drug."""
+    """What makes a passage concern a line. `icd10`: prefixes, of conditions that it is about; `ingredient`: of a drug. What
+    the claim says of it, to stand beside what the chart says: `strength` and `days` of a drug, `certainty` and `side` of a
+    disease; blank: nothing to compare."""
 
     icd10: tuple[str, ...]
     ingredient: str
     words: tuple[str, ...]
+    strength: str = ""
+    days: str = ""
+    certainty: str = ""
+    side: str = ""
 
 
 def _wanted(claim: Claim, subject: Disease | Item, findings: Iterable[Finding], tables: Tables) -> _Wanted:
@@ -93,12 +103,16 @@ def _wanted(claim: Claim, subject: Disease | Item, findings: Iterable[Finding], 
         name = row.name if row and row.icd10 else (subject.name or "")
         # A code says more than the first three characters of ICD-10, and a note less.
         classes = tuple(code[:3] for code in tables.icd10(subject))
-        return _Wanted(classes, "", _plain([_SIDES.sub("", name)]))
+        printed = tables.disease_name(subject)
+        certainty = "疑い" if subject.suspected or printed.endswith("疑い") else "確定"
+        return _Wanted(classes, "", _plain([_SIDES.sub("", name)]), certainty=certainty, side=_side(printed))
     key = tables.subject(subject)
     words = list(tables.words.get(key, ()))
-    ingredient = ""
+    ingredient = strength = days = ""
     if drug := tables.drugs.get(subject.code):
-        ingredient = drug.ingredient
+        ingredient, strength = drug.ingredient, _strength(drug.name)
+        # 内服: the times are days of supply.
+        days = f"{subject.times}日分" if subject.section == "21" and subject.times else ""
         words += [match[1] for match in [_PRODUCT.match(drug.name)] if match]
     elif act := tables.acts.get(subject.code):
         words.append(act.name)
@@ -108,7 +122,7 @@ def _wanted(claim: Claim, subject: Disease | Item, findings: Iterable[Finding], 
             prefixes += sorted(tables.indications[key].icd10)
         if finding.rule is Rule.CONTRAINDICATION and key in tables.contraindications:
             prefixes += sorted(tables.contraindications[key].icd10)
-    return _Wanted(tuple(prefixes), ingredient, _plain(words))
+    return _Wanted(tuple(prefixes), ingredient, _plain(words), strength, days)
 
 
 class _Chart:
@@ -140,13 +154,29 @@ class _Chart:
         codes = [coding.code for coding in record.codings]
         if statement.kind is Kind.CONDITION:
             if any(code.replace(".", "").startswith(wanted.icd10) for code in codes if wanted.icd10):
-                return SAYS[Kind.CONDITION][statement.assertion]
+                return self._beside(SAYS[Kind.CONDITION][statement.assertion], record, wanted)
         elif statement.kind is Kind.PRESCRIPTION and wanted.ingredient:
             named = any(word in _fold(statement.name.quote) for word in wanted.words)
             if named or any(code.startswith(wanted.ingredient) for code in codes):
-                days = record.dosage.days if record.dosage else None
-                return ORDERS[statement.action] + (f" {days}日分" if days else "")
+                return self._beside(ORDERS[statement.action], record, wanted)
         return None
+
+    def _beside(self, label: str, record: Record, wanted: _Wanted) -> str:
+        """`処方・継続 5mg 14日分/請求 10mg 28日分`: what both sides say, in one order; a hyphen where the chart says nothing."""
+        name = record.statement.name
+        pairs: list[tuple[str, str]] = []
+        claims = []
+        if record.statement.kind is Kind.PRESCRIPTION:
+            days = record.dosage.days if record.dosage else None
+            pairs += [_alike(wanted.strength, _strength(name.quote)), (wanted.days, f"{days}日分" if days else "")]
+        elif wanted.certainty:
+            start, end = self._around(name.start, name.end)
+            pairs.append((wanted.side, _side(self._entry.text[start:end])))
+            claims.append(wanted.certainty)
+        compared = [(claimed, charted or "-") for claimed, charted in pairs if claimed]
+        claims += [claimed for claimed, _ in compared]
+        said = " ".join([label, *(charted for _, charted in compared)])
+        return f"{said}/請求 {' '.join(claims)}" if claims else said
 
     def _around(self, start: int, end: int) -> tuple[int, int]:
         """The clause that holds start..end, cut to `LONGEST` characters, without spaces at its ends."""
@@ -181,6 +211,24 @@ def _word(word: str) -> re.Pattern[str]:
     before = "(?<![a-z])" if word[0].isascii() and word[0].isalpha() else ""
     behind = "(?![a-z])" if word[-1].isascii() and word[-1].isalpha() else ""
     return re.compile(before + re.escape(word) + behind)
+
+
+def _strength(name: str) -> str:
+    """The first number of a product's name with its unit, if it has one: 250mg, 5, 0.75μg."""
+    found = _STRENGTH.search(_fold(name))
+    return found[0].replace(" ", "") if found else ""
+
+
+def _alike(claimed: str, charted: str) -> tuple[str, str]:
+    """Two strengths without their units where one of them has none: ナウゼリン錠10 is ナウゼリン 10mg."""
+    if claimed and charted and claimed[-1].isdigit() != charted[-1].isdigit():
+        return claimed.rstrip(_UNIT), charted.rstrip(_UNIT)
+    return claimed, charted
+
+
+def _side(text: str) -> str:
+    found = _SIDE.search(_fold(text))
+    return _SIDE_WORDS[found[0]] if found else ""
 
 
 def _plain(words: Iterable[str]) -> tuple[str, ...]:

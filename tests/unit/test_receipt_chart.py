@@ -80,14 +80,16 @@ def test_a_disease_stands_beside_what_the_chart_says_of_it() -> None:
     pneumonia, failure, diabetes = blocks(
         f"SY,{disease('肺炎')},20260501,1", f"SY,{disease('心不全')},20260501,1", f"SY,{disease('２型糖尿病')},20260501,1"
     )
-    assert ("傷病名・疑い", "A) 肺炎疑いで胸部Xp") in said(pneumonia)
-    assert ("傷病名・否定", "心不全は否定的") in said(failure)
+    assert ("傷病名・疑い/請求 確定", "A) 肺炎疑いで胸部Xp") in said(pneumonia)
+    assert ("傷病名・否定/請求 確定", "心不全は否定的") in said(failure)
     assert all(says != "傷病名" for says, _ in said(diabetes))
 
 
 def test_a_drug_stands_beside_its_prescription_by_ingredient() -> None:
-    (found,) = blocks(f"IY,21,1,{drug('2171022')},1,2,28")
-    assert said(found) == [("処方・継続", "P) アムロジピンOD5mg 1錠 14日分")]
+    """What is claimed stands beside what is charted; what the chart does not say is a hyphen."""
+    code = next(code for code, row in TABLES.drugs.items() if row.ingredient == "2171022" and "１０ｍｇ" in row.name)
+    (found,) = blocks(f"IY,21,1,{code},1,2,28")
+    assert said(found) == [("処方・継続 5mg -/請求 10mg 28日分", "P) アムロジピンOD5mg 1錠 14日分")]
 
 
 def test_an_act_stands_beside_the_clause_that_names_it() -> None:
