@@ -2,9 +2,10 @@
 
 The claims are synthetic (`training.receipts`): of the twenty kinds of fault, in combinations of kind and subject that the
 training never drew. Their charts go through use case 1 as notes do (`--chart gold` takes the generator's own facts instead).
-Three ways to say which lines need correction or confirmation:
+Four ways to say which lines need correction or confirmation:
 
 - rules: the checks from tables alone;
+- differences: those, and every line whose strength, days or side differ from a passage of the chart, whatever it says;
 - model: the model alone, which is shown the claim and the chart and no finding;
 - both: the product, the model judging with the findings before it.
 
@@ -35,7 +36,7 @@ from app.generation.receipt_reader import ReceiptReader
 from app.generation.registry import Models, configured
 from app.generation.structured import json_schema_grammar
 from app.pipeline import Converter
-from app.receipts.chart import Entry, case
+from app.receipts.chart import DIFFERS, Entry, case
 from app.receipts.check import check
 from app.receipts.describe import line_texts
 from app.receipts.tables import Tables
@@ -50,7 +51,7 @@ from schemas.receipt import Advice, Advised, Case
 from training.receipts.draw import Planted, Synthetic, draw
 
 RESULTS = Path(__file__).parent / "results" / "receipts.json"
-WAYS = ("rules", "model", "both")
+WAYS = ("rules", "differences", "model", "both")
 _GRADES = {
     "type": "object",
     "properties": {
@@ -101,6 +102,8 @@ def accuracy(plan: argparse.Namespace) -> dict[str, Any]:
         said = {
             "rules": [frozenset(f.line for block in one.blocks for f in block.findings) for one in cases],
         }
+        differing = [frozenset(b.line for b in one.blocks if any(p.says.endswith(DIFFERS) for p in b.passages)) for one in cases]
+        said["differences"] = [a | b for a, b in zip(said["rules"], differing, strict=True)]
         started = time.monotonic()
         both = _advise(reader, cases, everything=False)
         seconds = time.monotonic() - started
@@ -233,9 +236,9 @@ def _print_needs(result: Mapping[str, Any]) -> None:
             )
     gained = result["both_minus_rules"]
     print(f"both minus rules, F1 of lines: {gained['difference']:+.3f} ({gained['low']:+.3f} to {gained['high']:+.3f})")
-    print(f"\n{'found, by kind':34}{'planted':>8}{'rules':>8}{'model':>8}{'both':>8}")
+    print(f"\n{'found, by kind':34}{'planted':>8}" + "".join(f"{way:>12}" for way in WAYS))
     for kind, (planted, _) in result["kinds"]["both"].items():
-        shares = "".join(f"{result['kinds'][way][kind][1] / planted:8.2f}" for way in WAYS)
+        shares = "".join(f"{result['kinds'][way][kind][1] / planted:12.2f}" for way in WAYS)
         print(f"  {kind:32}{planted:8}{shares}")
     print(f"\nmodel: {result['seconds_a_claim']:.2f} s a claim")
 

@@ -34,6 +34,8 @@ ORDERS = {
     Action.PLAN: "処方・予定", Action.HISTORY: "処方・過去", None: "処方",
 }  # fmt: skip
 MENTION = "記載"
+DIFFERS = "相違"
+"""Ends `Passage.says` where strength, days or side are others than those of the claim."""
 _STRENGTH = re.compile(r"[0-9]+(?:\.[0-9]+)?(?: ?(?:mg|μg|mcg|g|ml|%|単位))?")
 _UNIT = "mμcgl%単位"
 _SIDE_WORDS = {"右": "右", "左": "左", "両": "両側", "rt": "右", "lt": "左", "bil": "両側"}
@@ -162,7 +164,8 @@ class _Chart:
         return None
 
     def _beside(self, label: str, record: Record, wanted: _Wanted) -> str:
-        """`処方・継続 5mg 14日分/請求 10mg 28日分`: what both sides say, in one order; a hyphen where the chart says nothing."""
+        """`処方・継続 5mg 14日分/請求 10mg 28日分 相違`: what both sides say, in one order; a hyphen where the chart says nothing.
+        Whether a difference matters is not decided here: the clause may speak of last month, or of the next."""
         name = record.statement.name
         pairs: list[tuple[str, str]] = []
         claims = []
@@ -176,7 +179,8 @@ class _Chart:
         compared = [(claimed, charted or "-") for claimed, charted in pairs if claimed]
         claims += [claimed for claimed, _ in compared]
         said = " ".join([label, *(charted for _, charted in compared)])
-        return f"{said}/請求 {' '.join(claims)}" if claims else said
+        differs = any(charted not in ("-", claimed) for claimed, charted in compared)
+        return f"{said}/請求 {' '.join(claims)}" + (f" {DIFFERS}" if differs else "") if claims else said
 
     def _around(self, start: int, end: int) -> tuple[int, int]:
         """The clause that holds start..end, cut to `LONGEST` characters, without spaces at its ends."""

@@ -72,7 +72,8 @@ def repository_texts() -> list[tuple[str, str]]:
     for path in repository_files():
         data = path.read_bytes()
         if b"\0" not in data[:8192]:
-            texts.append((str(path.relative_to(ROOT)), data.decode("utf-8")))
+            # Claim files are Shift_JIS by their specification.
+            texts.append((str(path.relative_to(ROOT)), data.decode("cp932" if path.suffix == ".uke" else "utf-8")))
     return texts
 
 

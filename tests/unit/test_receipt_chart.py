@@ -89,7 +89,7 @@ def test_a_drug_stands_beside_its_prescription_by_ingredient() -> None:
     """What is claimed stands beside what is charted; what the chart does not say is a hyphen."""
     code = next(code for code, row in TABLES.drugs.items() if row.ingredient == "2171022" and "１０ｍｇ" in row.name)
     (found,) = blocks(f"IY,21,1,{code},1,2,28")
-    assert said(found) == [("処方・継続 5mg -/請求 10mg 28日分", "P) アムロジピンOD5mg 1錠 14日分")]
+    assert said(found) == [("処方・継続 5mg -/請求 10mg 28日分 相違", "P) アムロジピンOD5mg 1錠 14日分")]
 
 
 def test_an_act_stands_beside_the_clause_that_names_it() -> None:
