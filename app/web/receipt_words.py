@@ -87,6 +87,10 @@ RECEIPT_WORDS: Mapping[str, tuple[str, str]] = {
     "receipt_count": ("回数", "Count"),
     "receipt_others": ("関連する行", "Other lines"),
     "receipt_probability": ("確率", "Probability"),
+    "receipt_incomplete": (
+        "コードまたは回数がないので、訂正した UKE には入りません（CSV には残ります）。修正で入力してください。",
+        "Without a code or a number it is not carried out in the corrected UKE (it stays in the CSV). Edit to give one.",
+    ),
     "receipt_before": ("修正前: {action}", "Before: {action}"),
     "receipt_count_open": ("件が未確認", "open"),
     "receipt_issues": ("照合について", "About the comparison"),

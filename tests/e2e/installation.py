@@ -57,11 +57,12 @@ class Installation:
 
     def start(self, command: str, **settings: object) -> "subprocess.Popen[bytes]":
         """`hyojun serve` or `hyojun worker`; keyword arguments become settings."""
-        kept = {key: value for key, value in os.environ.items() if key not in ("BROKER_URL", "DATA_DIR", "API_HOST")}
-        chosen: dict[str, object] = {"model_threads": 1, "api_port": self.port} | settings
+        edges = ("BROKER_URL", "DATA_DIR", "API_HOST", "MODEL_PATH")
+        kept = {key: value for key, value in os.environ.items() if key not in edges}
+        model: dict[str, object] = {} if "models_file" in settings else {"model_path": MODEL}
+        chosen: dict[str, object] = {"model_threads": 1, "api_port": self.port} | model | settings
         environment = kept | {name.upper(): str(value) for name, value in chosen.items()} | {
             "DATABASE_URL": self.database.url,
-            "MODEL_PATH": str(MODEL),
             "PYTHONPATH": os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part),
         }  # fmt: skip
         with (self.directory / f"{command}.log").open("ab") as log:
@@ -87,11 +88,11 @@ class Installation:
     def log(self, command: str) -> str:
         return (self.directory / f"{command}.log").read_text("utf-8", "replace")
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
-        """`body`: bytes as they are, anything else as JSON."""
+    def request(self, method: str, path: str, body: Any = None, media: str = "application/json") -> tuple[int, bytes]:
+        """`body`: bytes as they are, of the type `media`; anything else as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"Content-Type": "application/json"} if content else {}
+        sent = {"Content-Type": media} if content else {}
         try:
             connection.request(method, path, content, sent | self.signed_in)
             response = connection.getresponse()
