@@ -103,10 +103,6 @@ def test_a_disease_that_the_chart_has_is_proposed(checked: list[Checked]) -> Non
     assert "ロキソニン" in found.comment
 
 
-def test_a_claim_that_is_right_needs_nothing(checked: list[Checked]) -> None:
-    assert checked[0].needing == set()
-
-
 def test_without_its_notes_a_claim_says_that_there_is_no_chart(checker: ReceiptChecker, claims: list[Claim]) -> None:
     found = checker.check(claims[1], TABLES)
     assert any("no chart" in issue.text for issue in found.issues)

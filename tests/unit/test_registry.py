@@ -12,7 +12,9 @@ from random_model import write_compact, write_lora, write_plain
 
 from app.errors import HyojunError, InvalidInput, NotFound, Unavailable
 from app.generation import registry
+from app.generation.form import FORM_VERSION
 from app.generation.modelfile import parts, read_model_file
+from app.generation.receipt_form import RECEIPT_FORM
 from app.generation.registry import Entry, Models, configured, fingerprints, load_registry, memory_of
 from app.settings import Settings
 
@@ -60,11 +62,13 @@ def test_base_adapter_and_a_model_of_its_own(tmp_path: Path) -> None:
 
 def test_the_shipped_file_names_the_shipped_model() -> None:
     known = configured(Settings(_env_file=None).model_copy(update={"models_file": ROOT / "weights" / "models.toml"}))
-    assert list(known.entries) == ["base", "uc1"]
-    base, reading = known.entries.values()
-    assert base.file == reading.file == ROOT / "weights" / "hyojun-uc1.gguf" and reading.adapter is None
+    assert list(known.entries) == ["base", "uc1", "uc2"]
+    base, reading, receipts = known.entries.values()
+    assert base.file == reading.file == receipts.file == ROOT / "weights" / "hyojun-uc1.gguf" and reading.adapter is None
     known.require_files("uc1")
-    assert read_model_file(base.file).text("hyojun.form")
+    known.require_files("uc2")
+    assert read_model_file(base.file).text("hyojun.form") == FORM_VERSION
+    assert receipts.adapter is not None and read_model_file(receipts.adapter).text("hyojun.form") == RECEIPT_FORM
 
 
 def test_one_file_is_base_and_reads_notes(tmp_path: Path) -> None:

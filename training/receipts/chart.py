@@ -38,6 +38,10 @@ from training.receipts.words import act_words, chart_act, chart_disease, drug_st
 
 LONGEST = 60
 """Characters of evidence."""
+ELSEWHEN = 0.2
+"""Share of the acts that were done of which the chart also says something about another time."""
+_FEES = ("111", "112", "113", "12", "16006")
+"""Acts that no plan speaks of: consultation, dispensing, judgement of tests."""
 _SLOT = re.compile(r"\{([^{}]+)\}")
 _ASSERTIONS = {
     "present": Assertion.PRESENT, "confirmed": Assertion.PRESENT, "suspected": Assertion.SUSPECTED, "workup": Assertion.SUSPECTED,
@@ -170,6 +174,11 @@ def _spoken(rng: random.Random, story: Story, held_out: bool) -> list[list[Piece
                 visits[visit].append(
                     _service(hand, service, "repeated" if n and service.said in ("done", "repeated") else service.said)
                 )
+        # What was done is spoken of for the next time, too, or of the last: neither says that it was not done now.
+        done = service.times and service.said in ("done", "unsaid", "resumed") and act_words(service.row)
+        if done and not service.row.code.startswith(_FEES) and rng.random() < ELSEWHEN:
+            piece = _service(hand, service, rng.choice(("next", "next", "past")))
+            visits[service.visits[-1]].append(Piece(piece.text, piece.part, piece.facts))
     for weighing in story.weighings:
         visits[weighing.supply.visit].append(_weighing(hand, weighing))
     for pieces in visits:
@@ -375,7 +384,7 @@ def _service(hand: _Hand, service: Service, said: str) -> Piece:
         value = number + unit
     why = rng.choice(REASONS["again" if said == "repeated" else "put_off"])
     text, spans = fill(hand.frame(ACT[said]), {"a": name, "v": value, "w": why})
-    part = {"done": "O", "repeated": "O", "resumed": "O", "planned": "P", "elsewhere": "S", "past": "O"}.get(
+    part = {"done": "O", "repeated": "O", "resumed": "O", "planned": "P", "next": "P", "elsewhere": "S", "past": "O"}.get(
         said, "P" if rng.random() < 0.6 else "O"
     )
     return Piece(text, part, fact, [service])
